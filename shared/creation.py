@@ -1,0 +1,303 @@
+"""Creating a deal's other record: search, claim, create, record (protocol, section 5).
+
+The other side's id travels inside the request, an earlier attempt is searched for before any repetition, and what is found is adopted.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from shared.codecs import Value, parse_instant
+from shared.creating import Found, OpportunityDraft, draft_opportunity, draft_referral, microsofts_referral, solutions_of
+from shared.errors import AlreadyExists, Gone, Refused, TryLater
+from shared.mapping import ACTIVE, PENDING, TERMINAL, child_rows
+from shared.org import Reading
+from shared.pairing import long_id, opportunity_name, referral_name
+from shared.planning import Known
+from shared.referral import is_closed, is_cosell, is_microsofts
+from shared.run import CREATE_COSELL_REFERRAL, TO_SALESFORCE, Outcome, Run, content_hash
+from shared.salesforce import GraphRequest
+from shared.soql import identifier, literal
+from shared.state import Create, Pair, stamp
+
+CLAIM_SECONDS = 60.0  # how long a claimed create may still be begun
+
+
+def create_missing(run: Run, pair: Pair) -> Outcome:
+    """One step of a create: our referral, Microsoft's, or the opportunity."""
+    if not pair.referral_id:
+        return _create_referral(run, pair)
+    if not pair.opportunity_id:
+        return _create_opportunity(run, pair)
+    return _create_microsofts(run, pair)
+
+
+# -- a referral for an opportunity -----------------------------------------------------------------------------------------------------
+
+
+def _create_referral(run: Run, pair: Pair) -> Outcome:
+    world = run.world
+    try:
+        reading = run.carried.reading or world.org.opportunity(pair.opportunity_id)
+    except Gone:
+        return _stop(run, pair, "the opportunity was deleted or is not visible any more; nothing was created")
+    run.carried.reading = None
+    mapping, record = run.mapping, reading.record
+    here = mapping.read_opportunity(record)
+    if not record.get(mapping.opportunity.sync_field):
+        return _stop(run, pair, "Sync With Partner Center is off")
+    if here.values.get("status") == PENDING and pair.create is None:
+        return _stop(run, pair, "the opportunity is on hold; it is shared once it leaves that stage")
+    if here.values.get("status") in TERMINAL and pair.create is None:
+        return _stop(run, pair, "the opportunity was closed before it was shared")
+    draft = draft_referral(mapping, record, here)
+    refused = content_hash(mapping, here)
+    if run.owed.parked and run.owed.refused == refused and pair.create is None:
+        return _still_parked(run, pair)
+    if draft.missing and pair.create is None:
+        return run.parked("; ".join(draft.missing), refused, pair, reading)
+
+    claimed = parse_instant(pair.create.first_claim) if pair.create else run.now
+    found = [
+        one
+        for one in world.partner_center.by_external_reference(pair.opportunity_id, claimed - timedelta(hours=1))
+        if not is_microsofts(one)
+    ]
+    if len(found) > 1:
+        return _doubled(run, pair, reading, refused, [str(one["id"]) for one in found])
+    if found:
+        sent = pair.create.sent if pair.create else {}
+        return _record_referral(run, pair, found[0], sent, draft.help_code, "found in Partner Center by its reference, adopted")
+    if draft.missing:
+        return run.parked("; ".join(draft.missing), refused, pair, reading)
+
+    def post(request_id: str) -> dict[str, Any]:
+        return world.partner_center.create_referral(draft.body, request_id)
+
+    claimed_pair = _claim(run, pair, "referral", draft.sent)
+    if isinstance(claimed_pair, Outcome):
+        return claimed_pair
+    created = _post(run, claimed_pair, post, refused, reading, f"{CREATE_COSELL_REFERRAL}: creating the referral")
+    if isinstance(created, Outcome):
+        return created
+    run.carried.reading = reading
+    return _record_referral(run, created[0], created[1], draft.sent, draft.help_code, "created in Partner Center")
+
+
+def _record_referral(run: Run, pair: Pair, referral: dict[str, Any], sent: Any, help_code: str, text: str) -> Outcome:
+    identifier_ = str(referral["id"]).lower()
+    saved = run.ended(
+        replace(pair, create=None, next_step="microsoft" if help_code else ""),
+        f"{CREATE_COSELL_REFERRAL}: {text}",
+        referral_id=identifier_,
+        engagement_id=str(referral.get("engagementId") or ""),
+        help_code=help_code,
+        # The value sent, not what the record says now: a person may have edited it already [N26].
+        known=Known({**pair.known.memory, **sent}),
+    )
+    run.world.state.alias(referral_name(identifier_), saved.name)
+    return Outcome(run.owed.name, "again", text)
+
+
+def _create_microsofts(run: Run, pair: Pair) -> Outcome:
+    """The connected referral that asks Microsoft for help, in the engagement of ours."""
+    world, mapping = run.world, run.mapping
+    reading = run.carried.reading or world.org.opportunity(pair.opportunity_id)
+    run.carried.reading, record = None, reading.record
+    here = mapping.read_opportunity(record)
+    refused = content_hash(mapping, here)
+    if run.owed.parked and run.owed.refused == refused and pair.create is None:
+        return _still_parked(run, pair)
+    found = [one for one in world.partner_center.engagement(pair.engagement_id) if is_microsofts(one)]
+    if len(found) > 1:
+        return _doubled(run, pair, reading, refused, [str(one["id"]) for one in found])
+    if found:
+        return _record_microsofts(run, pair, found[0], "found in the engagement, adopted")
+    draft = draft_referral(mapping, record, here)
+    if draft.missing:
+        return run.parked("; ".join(draft.missing), refused, pair, reading)
+
+    def post(request_id: str) -> dict[str, Any]:
+        return world.partner_center.create_referral(microsofts_referral(draft.body, pair.engagement_id, pair.help_code), request_id)
+
+    claimed_pair = _claim(run, pair, "microsoft", {})
+    if isinstance(claimed_pair, Outcome):
+        return claimed_pair
+    created = _post(run, claimed_pair, post, refused, reading, f"{CREATE_COSELL_REFERRAL}: asking Microsoft for help")
+    if isinstance(created, Outcome):
+        return created
+    return _record_microsofts(run, created[0], created[1], "Microsoft was asked for help")
+
+
+def _record_microsofts(run: Run, pair: Pair, referral: dict[str, Any], text: str) -> Outcome:
+    identifier_ = str(referral["id"]).lower()
+    saved = run.ended(replace(pair, create=None, next_step=""), f"{CREATE_COSELL_REFERRAL}: {text}", microsoft_id=identifier_)
+    run.world.state.alias(referral_name(identifier_), saved.name)
+    run.carried.microsoft = referral
+    return Outcome(run.owed.name, "again", text)
+
+
+# -- an opportunity for a referral -----------------------------------------------------------------------------------------------------
+
+
+def _create_opportunity(run: Run, pair: Pair) -> Outcome:
+    world, mapping = run.world, run.mapping
+    try:
+        referral = world.partner_center.referral(pair.referral_id)
+    except Gone:
+        return _stop(run, pair, "the referral is not visible any more; nothing was created")
+    there = mapping.read_referral(referral)
+    refused = content_hash(mapping, there)
+    if run.owed.parked and run.owed.refused == refused and pair.create is None:
+        return _still_parked(run, pair)
+    has_key = world.org.shape.has_key
+    found = world.org.by_referral(pair.referral_id)
+    if len(found) > 1:
+        return _doubled(run, pair, None, refused, [str(one["Id"]) for one in found])
+    if found:
+        sent = pair.create.sent if pair.create else {}
+        return _record_opportunity(run, pair, str(found[0]["Id"]), sent, "found in Salesforce by its referral, adopted")
+    if is_closed(referral):
+        return _stop(run, pair, "the referral was closed before an opportunity existed; none is made")
+    if there.unread.get("status"):
+        return run.parked(there.unread["status"], refused, pair)
+    status = there.values.get("status")
+    if not is_cosell(referral) and mapping.switches.cosell_opportunities_only:
+        return _stop(run, pair, "a lead, not a co-sell deal: left alone because cosell_opportunities_only is on")
+    if not is_cosell(referral) and status != ACTIVE:
+        return _stop(run, pair, "a lead that nobody accepted yet: it becomes an opportunity once it is accepted")
+    if mapping.lacks_stage(status):
+        return run.parked(
+            f"the org has no stage {mapping.lacks_stage(status)!r}; name an existing one under [switches] in the mapping", refused, pair
+        )
+
+    draft = draft_opportunity(mapping, referral, there, _existing(run, referral), run.now, has_key)
+    claimed_pair = _claim(run, pair, "opportunity", draft.sent, wait=not has_key)
+    if isinstance(claimed_pair, Outcome):
+        return claimed_pair
+
+    def insert(_: str) -> dict[str, Any]:
+        try:
+            return {"id": _insert(run, draft)}
+        except AlreadyExists:
+            # The unique key is taken: an earlier request landed. Read it by its key and adopt it [N25].
+            standing = world.org.by_referral(pair.referral_id)
+            if len(standing) != 1:
+                raise TryLater("Salesforce says the opportunity exists, but does not show it yet") from None
+            return {"id": str(standing[0]["Id"])}
+
+    created = _post(run, claimed_pair, insert, refused, None, f"{TO_SALESFORCE}: creating the opportunity")
+    if isinstance(created, Outcome):
+        return created
+    return _record_opportunity(run, created[0], str(created[1]["id"]), draft.sent, "created in Salesforce")
+
+
+def _insert(run: Run, draft: OpportunityDraft) -> str:
+    """One atomic call for the opportunity with everything that hangs on it."""
+    ids = run.world.salesforce.graph([GraphRequest(reference, "POST", name, fields) for reference, name, fields in draft.records])
+    return ids["opportunity"]
+
+
+def _existing(run: Run, referral: dict[str, Any]) -> Found:
+    """The account (by name and postal code), contacts, catalogue rows and owner that Salesforce already has."""
+    customer = referral.get("customerProfile") or {}
+    name = str(customer.get("name") or "").strip()
+    postal = str((customer.get("address") or {}).get("postalCode") or "").strip()
+    account_id, contacts = None, {}
+    if name:
+        where = f"Name = {literal(name)} AND BillingPostalCode = {literal(postal or None)}"
+        accounts = run.world.salesforce.query_all(f"SELECT Id, (SELECT Id, Email FROM Contacts) FROM Account WHERE {where} ORDER BY CreatedDate, Id")  # noqa: E501
+        if accounts:
+            account_id = str(accounts[0]["Id"])
+            contacts = {str(one["Email"]).lower(): str(one["Id"]) for one in child_rows(accounts[0], "Contacts") if one.get("Email")}
+    rows, wanted = run.mapping.solutions, [one["id"] for one in solutions_of(referral)]
+    details: dict[str, str] = {}
+    if wanted:
+        field = identifier(rows.identifier_field)
+        listed = run.world.salesforce.query_all(
+            f"SELECT Id, {field} FROM {identifier(rows.detail_object)} WHERE {field} IN {literal(wanted)} ORDER BY CreatedDate, Id"
+        )
+        for one in listed:
+            details.setdefault(str(one[field]), str(one["Id"]))
+    return Found(account_id, contacts, details)
+
+
+def _record_opportunity(run: Run, pair: Pair, record_id: str, sent: Any, text: str) -> Outcome:
+    saved = run.ended(
+        replace(pair, create=None),
+        f"{TO_SALESFORCE}: {text}",
+        opportunity_id=long_id(record_id),
+        known=Known({**pair.known.memory, **sent}),
+    )
+    run.world.state.alias(opportunity_name(record_id), saved.name)
+    return Outcome(run.owed.name, "again", text)
+
+
+# -- what every step shares ------------------------------------------------------------------------------------------------------------
+
+
+def _claim(run: Run, pair: Pair, step: str, sent: dict[str, Value], wait: bool = True) -> Pair | Outcome:
+    """The claim, stored before the request [N20]; or not yet, while an earlier request may still land [N22]."""
+    margin = run.world.settings.create_margin_seconds
+    standing = pair.create
+    if standing is not None and wait:
+        over = parse_instant(standing.deadline) + timedelta(seconds=margin)
+        if run.now < over:
+            left = (over - run.now).total_seconds()
+            return run.later("an earlier create request may still arrive; searching again", min(left, max(5.0, margin / 10)))
+    if run.world.settings.shadow:
+        text = f"shadow mode: the {step} would be created now"
+        run.ended(pair, text)
+        return run.done("skipped", text)
+    claim = Create(
+        step=step,
+        attempt=(standing.attempt if standing else 0) + 1,
+        # One id over all attempts: where the service honours it, a repetition cannot double anything (partner-center 1.5).
+        request_id=standing.request_id if standing else str(uuid.uuid4()),
+        sent=sent,
+        deadline=stamp(run.now + timedelta(seconds=CLAIM_SECONDS)),
+        first_claim=standing.first_claim if standing else stamp(run.now),
+    )
+    return run.world.state.save(replace(pair, create=claim))
+
+
+def _post(
+    run: Run, pair: Pair, post: Callable[[str], dict[str, Any]], refused: str, reading: Reading | None, what: str
+) -> tuple[Pair, dict[str, Any]] | Outcome:
+    """Sends the claimed create. Without an answer the claim stays, and the next run searches first [N21, N23]."""
+    assert pair.create is not None
+    begun = run.world.clock.monotonic()
+    run.world.state.record(pair.name, "create", what, {"sent": dict(pair.create.sent), "attempt": pair.create.attempt})
+    if run.world.clock.monotonic() - begun > CLAIM_SECONDS - run.world.settings.call_timeout_seconds:
+        return run.later(f"{what}: too late to begin, the claim has run out")
+    try:
+        return pair, post(pair.create.request_id)
+    except Refused as error:
+        saved = run.world.state.save(replace(pair, create=None))
+        return run.parked(f"{what} was refused: {error.words}", refused, saved, reading)
+    except TryLater as error:
+        if error.certain:
+            run.world.state.save(replace(pair, create=None))
+        raise
+
+
+def _stop(run: Run, pair: Pair, text: str) -> Outcome:
+    """Nothing to create for now: says why and clears."""
+    run.ended(pair, text)
+    return run.done("skipped", text)
+
+
+def _still_parked(run: Run, pair: Pair) -> Outcome:
+    run.ended(pair, pair.outcome)
+    return run.parked(run.owed.parked, run.owed.refused)
+
+
+def _doubled(run: Run, pair: Pair, reading: Reading | None, refused: str, ids: list[str]) -> Outcome:
+    text = f"{len(ids)} records stand for this one deal: {', '.join(sorted(ids))}. Keep one and close the others as a duplicate"
+    return run.parked(text, refused, run.ended(pair, text), reading)
+
+

@@ -1,0 +1,293 @@
+"""Bringing one deal into agreement: gather, plan, announce, apply, remember, clear.
+
+`synchronize` is the one worker behind every trigger; it does both directions of one pair. The steps and their order are those of
+`docs/protocol.md`; what each is there for is told there, under the numbers in brackets.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from shared import wire
+from shared.codecs import parse_instant
+from shared.creation import create_missing
+from shared.errors import Gone, Misconfigured, Refused, TryLater, VersionConflict
+from shared.mapping import PARTNER_CENTER, SALESFORCE, Mapping, Record, Side
+from shared.org import Reading
+from shared.pairing import Copied, NoPair, carried_referral, find_pair, opportunity_name, referral_name
+from shared.planning import Announced, Announcement, Plan, after, overridden, plan_pair
+from shared.run import MICROSOFTS_UPDATES, TO_PARTNER_CENTER, TO_SALESFORCE, Outcome, Run, content_hash
+from shared.state import Pair, stamp
+from shared.tables import RowChanged
+from shared.world import World
+from shared.writing import opportunity_fields, referral_patch
+
+log = logging.getLogger("cosell")
+
+ROUNDS = 8  # runs of one invocation before it makes room for other deals
+SAFETY_SECONDS = 30.0  # no write is begun with less of the lease left than this
+
+
+def synchronize(world: World, name: str) -> Outcome:
+    """Works off what is owed for a record name, until nothing is, or until it has to wait."""
+    run: Run | None = None
+    outcome = Outcome(name, "idle", "nothing is owed")
+    for _ in range(ROUNDS):
+        # The owed row comes before the records: whatever is marked after this read makes the clear fail [N4].
+        owed = world.state.owed(name)
+        if owed is None:
+            return outcome
+        run = Run(world, owed, uuid.uuid4().hex, world.clock.monotonic(), *([run.carried] if run else []))
+        outcome = _guarded(run)
+        log.info("%s %s: %s", outcome.kind, name, outcome.text if outcome.kind != "parked" else "parked, see status")
+        if outcome.kind != "again":
+            return outcome
+    assert run is not None
+    return run.later(f"still moving after {ROUNDS} rounds: {outcome.text}", 5.0)
+
+
+def _guarded(run: Run) -> Outcome:
+    """One run, with every way it can end early turned into what happens next."""
+    try:
+        return _run(run)
+    except NoPair as error:
+        return run.skipped(str(error))
+    except Copied as error:
+        return run.parked(str(error), "", reading=error.reading)
+    except RowChanged:
+        return Outcome(run.owed.name, "again", "somebody else planned this deal meanwhile")
+    except VersionConflict:
+        return Outcome(run.owed.name, "again", "a record changed while it was being written; planning again")
+    except TryLater as error:
+        return run.later(str(error), error.retry_after)
+    except Refused as error:
+        return run.parked(error.words, "")
+    except Misconfigured as error:
+        return run.later(str(error), 300.0)
+
+
+def _run(run: Run) -> Outcome:
+    pair = find_pair(run, run.owed.name)
+    other = run.owed.name.removeprefix("pc-")
+    if other != run.owed.name and pair.referral_id and other not in (pair.referral_id, pair.microsoft_id):
+        pair = replace(pair, microsoft_id=other)  # a second referral leads to this deal: Microsoft's, made in the portal
+    if pair.lease_until and run.now < parse_instant(pair.lease_until):
+        # Order, not safety: looking again soon keeps a waiting edit fresh without spinning.
+        left = (parse_instant(pair.lease_until) - run.now).total_seconds()
+        return run.later("somebody else is working on this deal", min(left + 0.5, 2.0), failed=False)
+    if not pair.referral_id or not pair.opportunity_id or pair.next_step:
+        return create_missing(run, pair)
+    for name in (referral_name(pair.referral_id), opportunity_name(pair.opportunity_id)):
+        if name not in (pair.name, run.owed.name):
+            run.world.state.alias(name, pair.name)
+    return _agree(run, pair)
+
+
+# -- gather, plan ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """Both records as read, and in neutral terms."""
+
+    referral: dict[str, Any]
+    reading: Reading
+    there: Record
+    here: Record
+
+
+def _gather(run: Run, pair: Pair) -> _Gathered:
+    """Reads the referral (and Microsoft's), then the opportunity, each by id; nothing from an event or a poll is used as a value."""
+    referral = run.world.partner_center.referral(pair.referral_id)
+    microsoft = run.carried.microsoft
+    # Microsoft's record is read when it is what changed, and until its CRM id is known; our own edits need no third read.
+    asked = run.owed.name == referral_name(pair.microsoft_id) or not pair.known.memory.get("microsoft_crm_id")
+    if microsoft is None and pair.microsoft_id and asked:
+        try:
+            microsoft = run.world.partner_center.referral(pair.microsoft_id)
+        except (Gone, Refused):
+            log.warning("Microsoft's referral of %s cannot be read", pair.name)
+    reading = run.world.org.opportunity(pair.opportunity_id)
+    mapping = run.mapping
+    return _Gathered(referral, reading, mapping.read_referral(referral, microsoft), mapping.read_opportunity(reading.record))
+
+
+def _agree(run: Run, pair: Pair) -> Outcome:
+    """Plans the pair on a fresh reading of both sides and carries the plan out."""
+    mapping = run.mapping
+    for _ in range(int(SAFETY_SECONDS)):
+        try:
+            gathered = _gather(run, pair)
+        except Gone as error:
+            run.ended(pair, f"synchronization stopped: {error}; the other record is left alone")
+            return run.done("skipped", str(error))
+        reading = gathered.reading
+        if not reading.record.get(mapping.opportunity.sync_field):
+            run.ended(pair, "synchronization stopped: Sync With Partner Center is off; the referral is left alone")
+            return run.done("skipped", "Sync With Partner Center is off")
+        carried = carried_referral(run, reading.record)
+        if carried and carried != pair.referral_id:
+            text = f"the opportunity carries the Referral Identifier {carried}, but belongs to {pair.referral_id}; correct the identifier"
+            return run.parked(text, content_hash(mapping, gathered.there, gathered.here), pair)
+        plan = plan_pair(mapping, gathered.there, gathered.here, pair.known)
+        writes_here = bool(plan.to(SALESFORCE)) or SALESFORCE in plan.repeats
+        if reading.settled or not writes_here:
+            break
+        # Only a settled read may be the basis of a write to Salesforce [N8].
+        run.world.clock.sleep(1)
+    else:
+        return run.later("the opportunity is being saved again and again", 10.0)
+
+    if run.owed.parked and run.owed.refused == content_hash(mapping, gathered.there, gathered.here):
+        run.ended(replace(pair, known=plan.known), pair.outcome)
+        return run.parked(run.owed.parked, run.owed.refused)
+    if run.world.settings.shadow and plan.writes:
+        run.ended(pair, f"shadow mode, nothing written:\n{plan}")
+        return run.done("skipped", f"shadow mode: {plan}")
+    if not plan.writes:
+        run.ended(replace(pair, known=plan.known), str(plan))
+        run.mended(reading)
+        return run.done("agreed", str(plan))
+    return _write(run, pair, plan, gathered)
+
+
+# -- announce, apply, remember, clear --------------------------------------------------------------------------------------------------
+
+
+def _write(run: Run, pair: Pair, plan: Plan, gathered: _Gathered) -> Outcome:
+    world = run.world
+    begun = world.clock.monotonic()
+    announced = _announcements(run, plan, gathered)
+    # Announce: memory does not move for what is yet to be written [N1]; the row's ETag makes this the only plan under way [N5].
+    pair = world.state.save(
+        replace(
+            pair,
+            known=replace(plan.known, announced={**plan.known.announced, **announced}),
+            lease_until=stamp(run.now + timedelta(seconds=world.settings.lease_seconds)),
+            holder=run.holder,
+        )
+    )
+    # History has the plan, and every value it overrides, before a vendor has it.
+    world.state.record(pair.name, _flow(plan), str(plan), _details(plan))
+
+    landed: list[Side] = []
+    refused: dict[Side, Refused] = {}
+    failure: TryLater | None = None
+    conflict = False
+    for side in (PARTNER_CENTER, SALESFORCE):
+        if side not in pair.known.announced:
+            continue
+        if world.clock.monotonic() - begun > world.settings.lease_seconds - min(SAFETY_SECONDS, world.settings.lease_seconds / 3):
+            conflict = True
+            break
+        try:
+            _send(run, pair, side, pair.known.announced[side], gathered)
+            landed.append(side)
+        except VersionConflict:
+            conflict = True
+            if side == PARTNER_CENTER:
+                break
+        except Refused as error:
+            refused[side] = error
+        except Gone as error:
+            refused[side] = Refused(str(error))
+        except TryLater as error:
+            failure = error
+            break
+
+    if landed or refused:
+        # Remember the value sent, only for what certainly landed [N1, N2]; a refused announcement can never land.
+        known = after(pair.known, landed, list(refused))
+        text = str(plan) if not refused else "; ".join(error.words for error in refused.values())
+        pair = world.state.save(
+            replace(pair, known=known, lease_until="", holder="", checked_at=stamp(run.now), outcome=text)
+        )
+    if refused:
+        words = "; ".join(f"{_vendor(side)} refused the change: {error.words}" for side, error in refused.items())
+        return run.parked(words, content_hash(run.mapping, gathered.there, gathered.here), pair, gathered.reading)
+    if failure:
+        if not landed:
+            world.state.save(replace(pair, lease_until="", holder=""))
+        return run.later(str(failure), failure.retry_after)
+    if conflict or plan.repeats or plan.unfinished:
+        if not landed:
+            world.state.save(replace(pair, lease_until="", holder=""))
+        return Outcome(run.owed.name, "again", str(plan))
+    if SALESFORCE not in landed:
+        run.mended(gathered.reading)
+    return run.done("wrote", str(plan))
+
+
+def _announcements(run: Run, plan: Plan, gathered: _Gathered) -> dict[Side, Announcement]:
+    """What is about to be sent to each side, with the exact body, so that a successor can repeat it to the letter [N11]."""
+    mapping, shape = run.mapping, run.world.org.shape
+    token = str(uuid.uuid4())
+    record = gathered.reading.record
+    bodies: dict[Side, Any] = {}
+    if plan.to(PARTNER_CENTER):
+        bodies[PARTNER_CENTER] = referral_patch(mapping, plan, gathered.referral, record)
+    if plan.to(SALESFORCE):
+        bodies[SALESFORCE] = opportunity_fields(mapping, plan, record, token, run.now, shape.has_token)
+    versions = {PARTNER_CENTER: gathered.there.version, SALESFORCE: gathered.here.version}
+    return {
+        side: Announcement(
+            versions[side],
+            token,
+            {one.field: Announced(one.new, one.old if one.conflict else None) for one in plan.to(side)},
+            wire.dumps(body).decode(),
+        )
+        for side, body in bodies.items()
+    }
+
+
+def _send(run: Run, pair: Pair, side: Side, announcement: Announcement, gathered: _Gathered) -> None:
+    """At most one conditional request with all fields: it lands whole, or not at all [N6, N7]."""
+    body = wire.loads(announcement.body.encode())
+    if side == PARTNER_CENTER:
+        run.world.partner_center.patch_referral(pair.referral_id, body, announcement.version, announcement.token)
+    else:
+        since = parse_instant(announcement.version)
+        run.world.salesforce.update("Opportunity", pair.opportunity_id, body, unmodified_since=since)
+
+
+def _vendor(side: Side) -> str:
+    return "Partner Center" if side == PARTNER_CENTER else "Salesforce"
+
+
+def _flow(plan: Plan) -> str:
+    """Which of the original's flows this run did, for history."""
+    names = []
+    if plan.to(PARTNER_CENTER) or PARTNER_CENTER in plan.repeats:
+        names.append(TO_PARTNER_CENTER)
+    if plan.to(SALESFORCE) or SALESFORCE in plan.repeats:
+        only_microsofts = plan.to(SALESFORCE) and all(one.field.startswith("microsoft_") for one in plan.to(SALESFORCE))
+        names.append(MICROSOFTS_UPDATES if only_microsofts else TO_SALESFORCE)
+    return ", ".join(names)
+
+
+def _details(plan: Plan) -> dict[str, Any]:
+    return {
+        "changes": [
+            {"side": one.side, "field": one.field, "old": one.old, "new": one.new, "why": one.why, "conflict": one.conflict}
+            for one in plan.changes
+        ],
+        "overrides": {one.field: one.old for one in overridden(plan)},
+    }
+
+
+def plan_only(world: World, name: str) -> Plan | str:
+    """What the next run would do for a name, writing nothing anywhere; or why it would do nothing."""
+    pair = world.state.pair(name)
+    if pair is None or not pair.referral_id or not pair.opportunity_id:
+        return "no pair of two records is known for this name yet"
+    mapping: Mapping = world.org.shape.mapping
+    referral = world.partner_center.referral(pair.referral_id)
+    microsoft = world.partner_center.referral(pair.microsoft_id) if pair.microsoft_id else None
+    opportunity = world.org.opportunity(pair.opportunity_id).record
+    return plan_pair(mapping, mapping.read_referral(referral, microsoft), mapping.read_opportunity(opportunity), pair.known)
+
+

@@ -1,0 +1,165 @@
+"""Whose deal is this? Finds, or starts, the pair that a record name belongs to (protocol, section 5)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from shared.errors import ConnectorError, Gone, Refused
+from shared.org import Reading
+from shared.referral import is_guid, is_microsofts
+from shared.run import Run
+from shared.state import Pair
+from shared.tables import RowExists
+
+_OPPORTUNITY_ID = re.compile(r"006[a-zA-Z0-9]{12}(?:[a-zA-Z0-9]{3})?")
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+
+
+class NoPair(ConnectorError):
+    """The name belongs to no deal of ours; the message says why. Nothing is owed for it."""
+
+
+class Copied(ConnectorError):
+    """An opportunity carries the identifier of a deal that has another opportunity; a person must decide."""
+
+    def __init__(self, message: str, reading: Reading) -> None:
+        super().__init__(message)
+        self.reading = reading
+
+
+def opportunity_name(record_id: str) -> str:
+    """The record name of an opportunity, always with the 18-character id."""
+    return f"sf-{long_id(record_id)}"
+
+
+def referral_name(referral_id: str) -> str:
+    return f"pc-{referral_id.lower()}"
+
+
+def long_id(record_id: str) -> str:
+    """The 18-character form of a Salesforce id: three characters say which letters of the first fifteen are upper case."""
+    if len(record_id) != 15:
+        return record_id
+    groups = (record_id[start : start + 5] for start in (0, 5, 10))
+    return record_id + "".join(_ALPHABET[sum(1 << bit for bit, sign in enumerate(group) if "A" <= sign <= "Z")] for group in groups)
+
+
+def is_opportunity_id(text: object) -> bool:
+    return isinstance(text, str) and _OPPORTUNITY_ID.fullmatch(text) is not None
+
+
+def find_pair(run: Run, name: str) -> Pair:
+    """The pair of a name, started if the name begins a deal. Raises `NoPair` or `Copied`."""
+    known = run.world.state.pair(name)
+    if known is not None:
+        return known
+    kind, _, identifier = name.partition("-")
+    pair = _pair_of_referral(run, identifier) if kind == "pc" else _pair_of_opportunity(run, identifier)
+    run.world.state.alias(name, pair.name)
+    return pair
+
+
+def _start(run: Run, pair: Pair) -> Pair:
+    try:
+        return run.world.state.start_pair(pair)
+    except RowExists:
+        found = run.world.state.pair(pair.name)
+        assert found is not None
+        return found
+
+
+def _pair_of_referral(run: Run, referral_id: str) -> Pair:
+    try:
+        referral = run.world.partner_center.referral(referral_id)
+    except Gone:
+        raise NoPair(f"the referral {referral_id} does not exist or is not visible to us") from None
+    except Refused as error:
+        raise NoPair(f"the referral {referral_id} belongs to somebody else: {error.words}") from None
+    if is_microsofts(referral):
+        return find_pair(run, referral_name(_own_referral_of(run, referral)))
+    reference = str(referral.get("externalReferenceId") or "").strip()
+    if not reference:
+        return _start(run, Pair(referral_name(referral_id), referral_id=referral_id, engagement_id=str(referral.get("engagementId") or "")))
+    if not is_opportunity_id(reference):
+        raise NoPair(f"the referral carries the reference {reference[:60]!r}, which is not a record of this Salesforce org: ignored")
+    name = opportunity_name(reference)
+    known = run.world.state.pair(name)
+    if known is not None:
+        return known
+    try:
+        opportunity = run.world.org.opportunity(long_id(reference)).record
+    except Gone:
+        raise NoPair(f"the referral carries the opportunity id {reference}, which Salesforce does not know: ignored") from None
+    if carried_referral(run, opportunity) == referral_id:
+        # Each names the other: nothing is remembered of this deal. It is kept under the referral, whoever comes first.
+        return _start(run, _both(referral, name))
+    return find_pair(run, name)
+
+
+def _own_referral_of(run: Run, microsofts: dict[str, Any]) -> str:
+    engagement = str(microsofts.get("engagementId") or "")
+    own = [one for one in run.world.partner_center.engagement(engagement) if not is_microsofts(one)] if is_guid(engagement) else []
+    if not own:
+        raise NoPair("Microsoft's referral belongs to an engagement in which we have none")
+    if len(own) > 1:
+        raise NoPair(f"the engagement {engagement} holds {len(own)} referrals of ours; each is synchronized by its own events")
+    return str(own[0]["id"]).lower()
+
+
+def _pair_of_opportunity(run: Run, record_id: str) -> Pair:
+    try:
+        reading = run.world.org.opportunity(record_id)
+    except Gone as error:
+        raise NoPair(str(error)) from None
+    opportunity = reading.record
+    if not opportunity.get(run.mapping.opportunity.sync_field):
+        raise NoPair("Sync With Partner Center is off")
+    name = opportunity_name(record_id)
+    carried = carried_referral(run, opportunity)
+    if not carried:
+        run.carried.reading = reading
+        return _start(run, Pair(name, opportunity_id=long_id(record_id)))
+    known = run.world.state.pair(referral_name(carried))
+    if known is not None:
+        if known.opportunity_id not in ("", long_id(record_id)):
+            raise Copied(_copy_of(known.opportunity_id), reading)
+        return known
+    try:
+        referral = run.world.partner_center.referral(carried)
+    except (Gone, Refused):
+        text = f"the Referral Identifier {carried} is not a referral we can see in Partner Center; empty it or correct it"
+        raise Copied(text, reading) from None
+    reference = str(referral.get("externalReferenceId") or "")
+    if is_opportunity_id(reference) and long_id(reference) != long_id(record_id):
+        raise Copied(_copy_of(reference), reading)
+    return _start(run, _both(referral, name))
+
+
+def _copy_of(other: str) -> str:
+    return (
+        f"this opportunity carries the Referral Identifier of {other}: it looks like a copy. "
+        "Empty the Referral Identifier to make it a deal of its own, or turn Sync With Partner Center off"
+    )
+
+
+def _both(referral: dict[str, Any], opportunity: str) -> Pair:
+    identifier = str(referral["id"]).lower()
+    return Pair(
+        referral_name(identifier),
+        referral_id=identifier,
+        engagement_id=str(referral.get("engagementId") or ""),
+        opportunity_id=opportunity.removeprefix("sf-"),
+    )
+
+
+def carried_referral(run: Run, opportunity: dict[str, Any]) -> str:
+    """The referral id an opportunity carries, in either field, lower case; empty where it carries none."""
+    for name in ("referral_key", "referral_id"):
+        row = run.mapping.by_name.get(name)
+        value = str(opportunity.get(row.salesforce) or "").strip().lower() if row else ""
+        if is_guid(value):
+            return value
+    return ""
+
+

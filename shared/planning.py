@@ -1,0 +1,303 @@
+"""What should be written where, and why: a pure function of both records, the memory of the pair and the mapping.
+
+The protocol this follows, and the story of what breaks without each of its steps, is `docs/protocol.md`; the numbers in comments
+(N9, N11 …) are its stories. Nothing here touches the network, the clock or storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from shared.codecs import Value
+from shared.mapping import ACTIVE, LOST, PARTNER_CENTER, PENDING, SALESFORCE, SIDE_NAMES, TERMINAL, WON, FieldRow, Mapping, Record, Side
+
+AGREED = "both sides agree"
+STATUS_WORDS = {PENDING: "on hold", ACTIVE: "Active", WON: "Closed as Won", LOST: "Closed as Lost"}
+
+
+@dataclass(frozen=True)
+class Announced:
+    """A value on its way to one side, and the value it would override there where that is a loser of a conflict."""
+
+    value: Value
+    overrides: Value = None
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """One write that may be on its way: what it depends on, how to recognise it, and its exact body (JSON text) for a repetition."""
+
+    version: str
+    token: str
+    fields: Dict[str, Announced]
+    body: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the pair row knows. A field missing from `memory` was never seen, which is not the same as empty."""
+
+    memory: Dict[str, Value] = field(default_factory=dict)
+    announced: Dict[Side, Announcement] = field(default_factory=dict)
+    unsure: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Change:
+    """One field to write on one side. `old` is what stands there now; `conflict` says that it is overridden knowingly."""
+
+    side: Side
+    field: str
+    label: str
+    old: Value
+    new: Value
+    why: str
+    conflict: bool = False
+
+    def __str__(self) -> str:
+        if self.field == "notes":
+            return f"{self.label} updated, {self.why}"
+        return f"{self.label} {_shown(self.field, self.old)} → {_shown(self.field, self.new)}, {self.why}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The outcome of planning one pair. Print it: that is the dry run, the history entry and the audit text."""
+
+    known: Known
+    changes: tuple[Change, ...] = ()
+    repeats: tuple[Side, ...] = ()
+    notes: tuple[str, ...] = ()
+    unfinished: bool = False  # more is to be planned once this has landed
+
+    def to(self, side: Side) -> tuple[Change, ...]:
+        return tuple(change for change in self.changes if change.side == side)
+
+    @property
+    def writes(self) -> bool:
+        return bool(self.changes or self.repeats)
+
+    def __str__(self) -> str:
+        lines = [f"to {SIDE_NAMES[change.side]}: {change}" for change in self.changes]
+        lines += [f"to {SIDE_NAMES[side]}: an announced write is repeated exactly" for side in self.repeats]
+        lines += [f"left alone: {note}" for note in self.notes]
+        return "\n".join(lines) or AGREED
+
+
+def plan_pair(mapping: Mapping, there: Record, here: Record, known: Known) -> Plan:
+    """The plan for one deal: `there` is the referral, `here` the opportunity."""
+    known, repeats = _settle_announcements(known, there, here)
+    closed_there = there.values.get("status") in TERMINAL
+    both_closed = closed_there and here.values.get("status") in TERMINAL
+    pending_fields = {name for side in repeats for name in known.announced[side].fields}
+    memory, unsure = dict(known.memory), set(known.unsure)
+    changes: list[Change] = []
+    notes = [*there.unread.values(), *here.unread.values()]
+    unfinished = False
+
+    for row in mapping.fields:
+        if row.name in pending_fields or row.name in there.unread or row.name in here.unread:
+            continue
+        decided = _decide(row, there, here, memory, row.name in unsure)
+        if decided.agreed is not _NOT_AGREED:
+            memory[row.name] = decided.agreed
+            unsure.discard(row.name)
+        change = decided.change
+        if change is None:
+            notes += [decided.note] if decided.note else []
+            continue
+        hindrance = _hindrance(mapping, row, change, here, closed_there, both_closed)
+        if hindrance:
+            notes.append(hindrance)
+        elif change.side in repeats:
+            unfinished = True  # one announcement a side: this change waits until the old one is settled
+        else:
+            changes.append(change)
+            unfinished = unfinished or decided.step
+    known = Known(memory, known.announced, frozenset(unsure))
+    return Plan(known, tuple(changes), repeats, tuple(dict.fromkeys(notes)), unfinished)
+
+
+# -- announced writes ------------------------------------------------------------------------------------------------------------------
+
+
+def _settle_announcements(known: Known, there: Record, here: Record) -> tuple[Known, tuple[Side, ...]]:
+    """What became of the announced writes: those that may still land stay (and are repeated), the others are settled."""
+    memory, unsure = dict(known.memory), set(known.unsure)
+    pending: dict[Side, Announcement] = {}
+    for side, record in ((PARTNER_CENTER, there), (SALESFORCE, here)):
+        announcement = known.announced.get(side)
+        if announcement is None:
+            continue
+        if announcement.version == record.version:
+            # It has not landed and may still: its write is repeated exactly, whatever the values now say (N10, N11).
+            pending[side] = announcement
+            continue
+        for name, announced in announcement.fields.items():
+            if record.token is not None:
+                landed = record.token == announcement.token
+            else:
+                landed = name in record.values and record.values[name] == expected(announced.value)
+            if landed:
+                memory[name] = remembered(announced.value)
+                unsure.discard(name)
+            elif record.token is None:
+                unsure.add(name)
+    return Known(memory, pending, frozenset(unsure)), tuple(pending)
+
+
+def expected(value: Value) -> Value:
+    """What a read shows after a value was written."""
+    return value["list"] if isinstance(value, dict) else value
+
+
+def remembered(value: Value) -> Value:
+    """What memory keeps of a value that was written: of a list, only the part that is ours."""
+    return value["ours"] if isinstance(value, dict) else value
+
+
+# -- one field -------------------------------------------------------------------------------------------------------------------------
+
+_NOT_AGREED: Any = object()
+
+
+@dataclass(frozen=True)
+class _Decision:
+    change: Change | None = None
+    agreed: Value = _NOT_AGREED
+    note: str = ""
+    step: bool = False
+
+
+def _decide(row: FieldRow, there: Record, here: Record, memory: Dict[str, Value], unsure: bool) -> _Decision:
+    p, s = there.values.get(row.name), here.values.get(row.name)
+    if row.type == "solutions":
+        return _decide_solutions(row, p or [], s or [], memory.get(row.name) or [])
+    if p == s:
+        return _Decision(agreed=p)
+    if row.type == "status":
+        return _decide_status(row, p, s, memory)
+    if row.type == "one_way_flag":
+        if s:
+            return _Decision(Change(PARTNER_CENTER, row.name, row.label, p, True, "set in Salesforce"))
+        # Asking Microsoft for help makes a deal visible without the seller's flag; only a flag taken back is worth a word.
+        return _Decision(note=f"{row.label}: once given it cannot be withdrawn" if memory.get(row.name) else "")
+    if row.direction == "to_salesforce":
+        return _Decision(None if p is None else Change(SALESFORCE, row.name, row.label, s, p, "from Partner Center"))
+    if row.direction == "to_partner_center":
+        return _Decision(None if s is None else Change(PARTNER_CENTER, row.name, row.label, p, s, "from Salesforce"))
+    return _merge(row, p, s, memory, unsure)
+
+
+def _merge(row: FieldRow, p: Value, s: Value, memory: Dict[str, Value], unsure: bool) -> _Decision:
+    """The three-way merge of a field that travels both ways; `p` and `s` differ."""
+
+    def write(side: Side, why: str, conflict: bool = False) -> _Decision:
+        old, new = (p, s) if side == PARTNER_CENTER else (s, p)
+        if new is None and not row.clearing:
+            return _Decision(note=f"{row.label}: an empty value does not travel to {SIDE_NAMES[side]}, which keeps {_shown(row.name, old)}")
+        if unsure and not conflict:
+            conflict, why = True, f"{why}; could not tell which came first"
+        return _Decision(Change(side, row.name, row.label, old, new, why, conflict))
+
+    loser: Side = SALESFORCE if row.winner == PARTNER_CENTER else PARTNER_CENTER
+    if row.name not in memory:  # first meeting of the two records
+        if s is None or p is None:
+            return write(SALESFORCE if s is None else PARTNER_CENTER, "first value")
+        return write(loser, f"first meeting, {SIDE_NAMES[row.winner]} wins", conflict=True)
+    m = memory[row.name]
+    if s == m:
+        return write(SALESFORCE, "changed in Partner Center")
+    if p == m:
+        return write(PARTNER_CENTER, "changed in Salesforce")
+    if not row.clearing and (s is None or p is None):
+        return write(SALESFORCE if s is None else PARTNER_CENTER, "changed there, emptied here" if s is None else "changed here, emptied there")
+    return write(loser, f"changed on both sides, {SIDE_NAMES[row.winner]} wins", conflict=True)
+
+
+def _decide_status(row: FieldRow, p: Value, s: Value, memory: Dict[str, Value]) -> _Decision:
+    """Terminal beats open; of two terminal ones Partner Center's stands; in between, whoever moved (design, section 4)."""
+
+    def write(side: Side, new: Value, why: str, conflict: bool = False, step: bool = False) -> _Decision:
+        return _Decision(Change(side, row.name, row.label, p if side == PARTNER_CENTER else s, new, why, conflict), step=step)
+
+    if p in TERMINAL:
+        if s in TERMINAL:
+            return write(SALESFORCE, p, "closed differently on both sides, Partner Center stands", conflict=True)
+        return write(SALESFORCE, p, "closed in Partner Center")
+    if s in TERMINAL:
+        if s == WON and p == PENDING:
+            # The service takes New to Closed only as Declined or Expired (partner-center 3.2): accept first.
+            return write(PARTNER_CENTER, ACTIVE, "accepted in Salesforce, then closed", step=True)
+        return write(PARTNER_CENTER, s, "declined in Salesforce" if p == PENDING else "closed in Salesforce")
+    if p == ACTIVE:  # the stage is on hold
+        if memory.get(row.name) in (None, PENDING):
+            return write(SALESFORCE, ACTIVE, "accepted in Partner Center")
+        return _Decision(note=f"status: an {STATUS_WORDS[ACTIVE]} referral cannot go back on hold")
+    if row.name in memory:
+        return write(PARTNER_CENTER, ACTIVE, "accepted in Salesforce")
+    return _Decision(note="status: the invitation is not accepted yet; move the stage to on hold and out again to accept it")
+
+
+def _decide_solutions(row: FieldRow, p: list[str], s: list[str], ours: list[str]) -> _Decision:
+    """Salesforce adds; of what stands in Partner Center only what we added is removed."""
+    removed = [item for item in ours if item not in s]
+    target = sorted({item for item in p if item not in removed} | set(s))
+    ours_then = sorted(item for item in s if item in ours or item not in p)
+    if target == p:
+        return _Decision(agreed=sorted(item for item in ours if item in s))
+    if not target:
+        return _Decision(note=f"{row.label}: the last solution cannot be removed in Partner Center")
+    return _Decision(Change(PARTNER_CENTER, row.name, row.label, p, {"list": target, "ours": ours_then}, "changed in Salesforce"))
+
+
+def _hindrance(mapping: Mapping, row: FieldRow, change: Change, here: Record, closed_there: bool, both_closed: bool) -> str:
+    """Why a change that the merge wants is not made: a vendor's rule known beforehand. Empty when nothing is in the way."""
+    if change.side == PARTNER_CENTER:
+        if closed_there:
+            return f"{row.label}: the referral is closed and takes no change"
+        if here.values.get("status") == PENDING:
+            return f"{row.label}: on hold, nothing travels to Partner Center until the stage is left"
+        if row.type == "money" and str(change.new).startswith("-"):
+            return f"{row.label}: a negative amount does not travel to Partner Center"
+    elif row.type == "status":
+        if mapping.lacks_stage(change.new):
+            return f"status: the org has no stage {mapping.lacks_stage(change.new)!r}; name an existing one under [switches] in the mapping"
+    elif both_closed:
+        return f"{row.label}: the deal is closed on both sides"
+    return ""
+
+
+def _shown(name: str, value: Value) -> str:
+    if isinstance(value, dict):
+        value = value["list"]
+    if value is None or value == []:
+        return "(empty)"
+    if name == "status":
+        return STATUS_WORDS.get(str(value), str(value))
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return "yes" if value is True else "no" if value is False else str(value)
+
+
+def overridden(plan: Plan) -> Iterable[Change]:
+    """The changes that override a value somebody may have meant: history must have them before they are sent."""
+    return (change for change in plan.changes if change.conflict)
+
+
+def after(known: Known, landed: Iterable[Side], lost: Iterable[Side]) -> Known:
+    """What is known once the writes to some sides certainly landed: memory takes the values sent (N1, N2).
+
+    `lost` are sides whose write was refused for good: their announcements go without a trace in memory.
+    """
+    memory, announced, unsure = dict(known.memory), dict(known.announced), set(known.unsure)
+    for side in landed:
+        for name, one in announced.pop(side).fields.items():
+            memory[name] = remembered(one.value)
+            unsure.discard(name)
+    for side in lost:
+        announced.pop(side, None)
+    return replace(known, memory=memory, announced=announced, unsure=frozenset(unsure))

@@ -1,0 +1,143 @@
+"""What webhooks and pushes may have lost is found here: polls of both vendors, and the wake-ups of what is due.
+
+A poll reads an overlap back from its cursor, marks what it finds, and only then moves the cursor [N33] to the vendor's own clock at
+its start [N30, N31]. Nothing here writes to a vendor. Overlapping runs need no lock: a cursor set back only repeats marks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from shared.codecs import parse_instant
+from shared.errors import Misconfigured
+from shared.pairing import opportunity_name, referral_name
+from shared.referral import is_guid
+from shared.run import wake
+from shared.soql import identifier, literal
+from shared.state import stamp
+from shared.world import World
+
+Found = tuple[str, str, str]  # record id, the owed name it stands for, stamp and content hash
+class TellsTime(Protocol):
+    """A vendor's client: its clock now, as its last answer gave it."""
+
+    @property
+    def server_time(self) -> datetime | None: ...
+
+
+FIRST_LOOK = timedelta(days=1)  # how far the very first poll looks back; `reconcile` sees the rest
+
+
+def poll_opportunities(world: World) -> int:
+    """Marks the opportunities that changed or were deleted, and sync or did sync. The number of deals marked."""
+    mapping, polled = world.org.shape.mapping, world.org.shape.polled
+    sync, carried = identifier(mapping.opportunity.sync_field), identifier(mapping.by_name["referral_id"].salesforce)
+    columns = list(dict.fromkeys([*polled, "IsDeleted", "SystemModstamp"]))
+    scope = f"({sync} = TRUE OR {carried} != NULL)"
+
+    def rows(since: datetime) -> Iterator[Found]:
+        for row in _changed(world, columns, "Opportunity", scope, since):
+            yield str(row["Id"]), opportunity_name(str(row["Id"])), _content(row, row["SystemModstamp"])
+
+    return _poll(world, "opportunities", rows, world.salesforce, world.settings.salesforce_poll_overlap_seconds)
+
+
+def poll_solutions(world: World) -> int:
+    """Marks the opportunities whose solution rows were added, changed or deleted. The number of deals marked."""
+    mapping = world.org.shape.mapping
+    parent, detail = identifier(mapping.solutions.opportunity_field), identifier(mapping.solutions.detail_field)
+    columns = ["Id", parent, detail, "IsDeleted", "SystemModstamp"]
+
+    def rows(since: datetime) -> Iterator[Found]:
+        for row in _changed(world, columns, identifier(mapping.solutions.object), "", since):
+            if row.get(parent):
+                yield str(row["Id"]), opportunity_name(str(row[parent])), _content(row, row["SystemModstamp"])
+
+    return _poll(world, "solutions", rows, world.salesforce, world.settings.salesforce_poll_overlap_seconds)
+
+
+def poll_leads(world: World) -> int:
+    """Leads travel only where `cosell_opportunities_only` is off; with it on this costs no call."""
+    if world.mapping.switches.cosell_opportunities_only:
+        return 0
+    raise Misconfigured("this version synchronizes deals, not leads: set cosell_opportunities_only = true under [switches] in the mapping")
+
+
+def poll_referrals(world: World) -> int:
+    """Marks the referrals, ours and Microsoft's, that changed. The number of records marked."""
+
+    def rows(since: datetime) -> Iterator[Found]:
+        for referral in world.partner_center.changed_since(since):
+            if is_guid(referral.get("id")):
+                changed = referral.get("updatedDateTime")
+                yield str(referral["id"]).lower(), referral_name(str(referral["id"])), _content(referral.get("eTag"), changed)
+
+    return _poll(world, "referrals", rows, world.partner_center, world.settings.partner_center_poll_overlap_seconds)
+
+
+def resume_owed_work(world: World, most: int = 5_000) -> int:
+    """Wakes what is due: this is what makes lost and poisoned messages harmless. The number of wake-ups sent.
+
+    While many wake-ups are still waiting, only as many are added as fit: the owed rows stay and are found again.
+    """
+    free = most - world.waker.waiting()
+    woken = 0
+    for owed in world.state.due():
+        if woken >= free:
+            break
+        wake(world, owed.name)
+        woken += 1
+    return woken
+
+
+def _poll(world: World, poll: str, rows: Callable[[datetime], Iterable[Found]], vendor: TellsTime, overlap: float) -> int:
+    begun = world.clock.monotonic()
+    cursor = world.state.cursor(poll)
+    reached = parse_instant(cursor) if cursor else (vendor.server_time or world.clock.now()) - FIRST_LOOK
+    since = reached - timedelta(seconds=overlap)
+    before = world.state.seen(poll)
+    window: dict[str, str] = {}
+    marked: dict[str, None] = {}
+    fresh: list[tuple[str, str]] = []
+    for record_id, name, content in rows(since):
+        window[record_id] = content
+        # A row is marked once per content and stamp, not once per poll.
+        if before.get(record_id) != content and name not in marked:
+            world.state.mark(name)
+            marked[name] = None
+        if before.get(record_id) != content:
+            fresh.append((record_id, content))
+    world.state.remember_seen(poll, fresh)
+    world.state.forget_seen(poll, [key for key in before if key not in window])
+    # The vendor's clock when this poll began, not ours and not the newest stamp seen: both can lie ahead of what is visible.
+    now = vendor.server_time
+    if now is not None:
+        world.state.move_cursor(poll, stamp(now - timedelta(seconds=world.clock.monotonic() - begun)))
+    for name in marked:
+        wake(world, name)
+    return len(marked)
+
+
+def _changed(world: World, columns: list[str], sobject: str, scope: str, since: datetime) -> Iterator[dict[str, Any]]:
+    """Rows stamped at or after `since`, deleted ones too, oldest first; the next page by key, never by position [N34]."""
+    start = literal(since.replace(microsecond=0))
+    position = f"SystemModstamp >= {start}"
+    while True:
+        where = " AND ".join(f"({part})" for part in (position, scope) if part)
+        soql = f"SELECT {', '.join(columns)} FROM {sobject} WHERE {where} ORDER BY SystemModstamp ASC, Id ASC"  # noqa: S608 - built by `soql`
+        page = world.salesforce.query(soql, include_deleted=True)
+        yield from page.records
+        if page.done or not page.records:
+            return
+        last = page.records[-1]
+        at = literal(parse_instant(str(last["SystemModstamp"])))
+        position = f"(SystemModstamp > {at}) OR (SystemModstamp = {at} AND Id > {literal(str(last['Id']))})"
+
+
+def _content(value: Any, changed: Any) -> str:
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    return f"{changed} {digest}"

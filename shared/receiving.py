@@ -1,0 +1,112 @@
+"""What arrives over HTTP: events, pushes and the request to register. Each answer is a status and a JSON body.
+
+An event or a push only marks a record as owed: no vendor is called, no link is looked up, nothing is de-duplicated, because marking
+twice is marking once. The mark is durable before the answer is 200.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from shared.certificates import Certificates
+from shared.errors import ConnectorError, Refused, TryLater
+from shared.notifications import MAXIMUM_BODY, BadSignature, NotAnEvent, parse
+from shared.pairing import is_opportunity_id, opportunity_name, referral_name
+from shared.run import wake
+from shared.world import World
+
+log = logging.getLogger("cosell")
+
+Answer = tuple[int, dict[str, Any]]
+
+_NAME = re.compile(r"pc-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|sf-(006|00Q)[a-zA-Z0-9]{15}")
+MOST_IDS = 200  # of one push; Salesforce sends at most this many records in one transaction
+
+
+def is_record_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None
+
+
+def partner_center_event(world: Callable[[], World], certificates: Callable[[], Certificates], headers: Mapping[str, str], raw: bytes) -> Answer:
+    """200 marked (or nothing to do), 400 not an event, 401 signature, 503 could not be stored."""
+    if len(raw) > MAXIMUM_BODY:
+        return 400, {"error": f"the body is larger than {MAXIMUM_BODY} bytes"}
+    if not raw:
+        return 400, {"error": "the body is empty; send it with a Content-Length"}
+    try:
+        certificates().authenticate(headers, raw)
+        event = parse(raw)
+        if event.referral_id is None:
+            return 200, {"accepted": False, "reason": f"{event.name[:100]} asks for no work"}
+        whole = world()
+        name = referral_name(event.referral_id)
+        whole.state.mark(name)
+    except BadSignature as error:
+        log.warning("an event was refused: %s", error)
+        return 401, {"error": "the signature is missing or wrong"}
+    except NotAnEvent as error:
+        return 400, {"error": str(error)}
+    except ConnectorError as error:
+        log.error("an event could not be stored: %s", error)
+        return 503, {"error": "the event could not be stored; send it again"}
+    wake(whole, name)
+    return 200, {"accepted": True}
+
+
+def salesforce_push(world: Callable[[], World], headers: Mapping[str, str], raw: bytes) -> Answer:
+    """`{"ids": [opportunity ids]}` with the shared secret in `x-cosell-secret`."""
+    try:
+        whole = world()
+    except ConnectorError as error:
+        log.error("a push could not be stored: %s", error)
+        return 503, {"error": "the push could not be stored; send it again"}
+    secret = whole.settings.salesforce_push_secret
+    given = next((value for name, value in headers.items() if name.lower() == "x-cosell-secret"), "")
+    if not secret or not hmac.compare_digest(given.encode(), secret.encode()):
+        return 401, {"error": "the shared secret is missing or wrong, or pushes are off"}
+    if len(raw) > MAXIMUM_BODY:
+        return 400, {"error": f"the body is larger than {MAXIMUM_BODY} bytes"}
+    try:
+        body = json.loads(raw)
+        ids = body["ids"]
+        assert isinstance(ids, list)
+    except (ValueError, KeyError, TypeError, AssertionError):
+        return 400, {"error": 'the body must be {"ids": ["006…"]}'}
+    wrong = [one for one in ids if not is_opportunity_id(one)]
+    if wrong or not ids or len(ids) > MOST_IDS:
+        return 400, {"error": f"give 1 to {MOST_IDS} opportunity ids", "not_an_opportunity_id": [str(one)[:40] for one in wrong[:10]]}
+    try:
+        names = [opportunity_name(one) for one in dict.fromkeys(ids)]
+        for name in names:
+            whole.state.mark(name)
+    except TryLater as error:
+        log.error("a push could not be stored: %s", error)
+        return 503, {"error": "the push could not be stored; send it again"}
+    for name in names:
+        wake(whole, name)
+    return 200, {"accepted": len(names)}
+
+
+def webhook_registration(world: Callable[[], World], raw: bytes) -> Answer:
+    """Registers the callback: 200 with before, now and what changed hands; 400 with every fault; 409 when it would replace something."""
+    from shared.registration import BadRequest, RegistrationRequest, register
+
+    try:
+        request = RegistrationRequest.read(raw)
+    except BadRequest as error:
+        return 400, {"error": str(error)}
+    try:
+        whole = world()
+        answer = register(whole.partner_center, whole.settings, request.callback_url, request.events, request.overwrite)
+    except (Refused, BadRequest) as error:
+        return 400, {"error": str(error)}
+    except TryLater as error:
+        return 503, {"error": str(error)}
+    except ConnectorError as error:
+        return 500, {"error": str(error)}
+    return 200, answer

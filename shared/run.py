@@ -1,0 +1,152 @@
+"""One run of the worker for one owed name: what it carries, and the three ways it can end early."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from shared.codecs import CHECK, CROSS, mark_of
+from shared.errors import ConnectorError, Refused, TryLater, VersionConflict
+from shared.mapping import Mapping, Record
+from shared.org import Reading
+from shared.planning import AGREED
+from shared.state import Owed, Pair, stamp
+from shared.world import World
+from shared.writing import audit_text, latest_audit_line, name_with_mark
+
+log = logging.getLogger("cosell")
+
+Kind = Literal["agreed", "wrote", "created", "again", "skipped", "parked", "later", "idle"]
+
+# Names of the original's flows, as history gives them.
+CREATE_COSELL_REFERRAL = "Create Co-sell Referral"
+TO_PARTNER_CENTER = "Salesforce to Partner Center"
+TO_SALESFORCE = "Partner Center to Salesforce"
+MENDED = "synchronized again"
+MICROSOFTS_UPDATES = "Partner Center Microsoft Co-sell Referral Updates to Salesforce"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to, for the log, the CLI and the tests."""
+
+    name: str
+    kind: Kind
+    text: str = ""
+
+
+@dataclass
+class Carried:
+    """What an earlier round of the same invocation read, so that the next one need not read it again."""
+
+    reading: Reading | None = None
+    microsoft: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: the world, the owed row with the ETag read before anything else [N4], and who works."""
+
+    world: World
+    owed: Owed
+    holder: str
+    started: float  # monotonic
+    carried: Carried = field(default_factory=Carried)
+
+    @property
+    def now(self) -> datetime:
+        return self.world.clock.now()
+
+    @property
+    def mapping(self) -> Mapping:
+        return self.world.org.shape.mapping
+
+    def ended(self, pair: Pair, text: str, **changes: Any) -> Pair:
+        """The compare-and-set that every run ends in, also one that found nothing to do [N5, N12]."""
+        saved = replace(pair, outcome=text, checked_at=stamp(self.now), lease_until="", holder="", **changes)
+        if text not in (pair.outcome, AGREED):
+            self.world.state.record(pair.name, "outcome", text)
+        return self.world.state.save(saved)
+
+    def done(self, kind: Kind, text: str) -> Outcome:
+        """Clears the owed row with its ETag; when it was marked again meanwhile, the run repeats [N3]."""
+        if self.world.state.clear(self.owed):
+            return Outcome(self.owed.name, kind, text)
+        return Outcome(self.owed.name, "again", f"{text}; marked again meanwhile")
+
+    def skipped(self, text: str) -> Outcome:
+        """Nothing to do for a name that has no pair; history keeps the reason under the name itself."""
+        self.world.state.record(self.owed.name, "skipped", text)
+        return self.done("skipped", text)
+
+    def later(self, text: str, delay: float | None = None, failed: bool = True) -> Outcome:
+        """Due again after a delay: what the vendor asked for, or a backoff from seconds to an hour."""
+        attempts = self.owed.attempts + failed
+        if delay is None:
+            delay = min(3600.0, 2.0 ** min(attempts, 12)) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads retries, guards nothing
+        if self.world.state.postpone(self.owed, self.now + timedelta(seconds=delay), text, attempts):
+            wake(self.world, self.owed.name, delay)
+        return Outcome(self.owed.name, "later", f"{text}; again in {delay:.0f} s")
+
+    def parked(self, text: str, refused: str, pair: Pair | None = None, reading: Reading | None = None) -> Outcome:
+        """Puts the name aside until a person changes something, and tells the seller once."""
+        if pair is not None:
+            self.world.state.record(pair.name, "parked", text)
+        if reading is not None and (pair is None or "salesforce" not in pair.known.announced):
+            self.tell_seller(reading, text, CROSS)
+        if not self.world.state.park(self.owed, text, refused):
+            return Outcome(self.owed.name, "again", f"{text}; marked again meanwhile")
+        return Outcome(self.owed.name, "parked", text)
+
+    def mended(self, reading: Reading) -> None:
+        """Takes a ✗ back once nothing stands in the way any more."""
+        name = reading.record.get(self.mapping.by_name["title"].salesforce)
+        if self.owed.parked or (mark_of(name) == CROSS and self.mapping.switches.check_mark_in_name):
+            self.tell_seller(reading, MENDED, CHECK)
+
+    def tell_seller(self, reading: Reading, text: str, mark: str) -> None:
+        """Audit and mark, only when the text is new, so that the poll that sees our entry does not wake us in a circle.
+
+        No announcement is needed: no mapped value changes. The reading may be older than our own writes of this run.
+        """
+        audit_field = self.mapping.opportunity.audit_field
+        for _ in range(3):
+            record = reading.record
+            if latest_audit_line(record.get(audit_field)) == text or self.world.settings.shadow:
+                return
+            audit = audit_text(self.now, [text], record.get(audit_field))
+            fields = {audit_field: audit, **name_with_mark(self.mapping, record, mark)}
+            try:
+                if reading.settled:
+                    self.world.salesforce.update("Opportunity", str(record["Id"]), fields, unmodified_since=reading.modified)
+                    return
+                self.world.clock.sleep(1)
+            except VersionConflict:
+                pass
+            except (Refused, TryLater) as error:
+                # The reason stands in status and history; an org that refuses the entry itself cannot be told.
+                log.warning("the reason could not be written to the opportunity: %s", type(error).__name__)
+                return
+            try:
+                reading = self.world.org.opportunity(str(record["Id"]))
+            except ConnectorError:
+                return
+
+
+def wake(world: World, name: str, delay: float = 0) -> None:
+    """Sends a wake-up; its failure is only logged, because the owed row is found by `resume_owed_work`."""
+    try:
+        world.waker.wake(name, min(delay, 3600.0))
+    except TryLater as error:
+        log.warning("no wake-up was sent for %s: %s", name, error)
+
+
+def content_hash(mapping: Mapping, *records: Record) -> str:
+    """Changes when a mapped value on either side does, or the mapping; not when our own audit entry is written."""
+    content = [[dict(record.values), dict(record.unread)] for record in records]
+    return hashlib.sha256(json.dumps([mapping.fingerprint, content], sort_keys=True, default=str).encode()).hexdigest()

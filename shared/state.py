@@ -1,0 +1,319 @@
+"""What the connector remembers between runs: pairs and aliases, owed work, history, and the cursors of the polls.
+
+Times are ISO texts in UTC with milliseconds, so that they sort as text. Rows are described in `docs/protocol.md`, section 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.clock import Clock
+from shared.codecs import Value
+from shared.mapping import Side
+from shared.planning import Announced, Announcement, Known
+from shared.tables import Row, RowChanged, RowExists, Stored, Tables
+
+NEVER = "9999-12-31T00:00:00.000Z"  # due of a row that waits for a person
+_COLUMN = 30_000  # characters of one text column; Table Storage holds 32,768 UTF-16 units
+_BUCKETS = 64
+
+
+def stamp(time: datetime) -> str:
+    """A time as the text the tables keep."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class Owed:
+    """Work to do for one record name. It is the truth; a queue message only wakes somebody who looks."""
+
+    name: str
+    due: str
+    etag: str
+    attempts: int = 0
+    reason: str = ""
+    parked: str = ""
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Create:
+    """A create under way: which record, since when, and what was put into its body."""
+
+    step: str  # "referral", "microsoft" or "opportunity"
+    attempt: int
+    request_id: str
+    sent: Dict[str, Value]
+    deadline: str
+    first_claim: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One deal. `name` is the record it began with; `known` is the memory of the merge."""
+
+    name: str
+    etag: str = ""
+    referral_id: str = ""
+    engagement_id: str = ""
+    opportunity_id: str = ""
+    microsoft_id: str = ""
+    help_code: str = ""
+    known: Known = field(default_factory=Known)
+    create: Create | None = None
+    next_step: str = ""  # the create that must follow this one
+    lease_until: str = ""
+    holder: str = ""
+    checked_at: str = ""
+    outcome: str = ""
+
+
+@dataclass(frozen=True)
+class Alias:
+    """The other record of a deal; everything about it stands in the pair's row."""
+
+    name: str
+    pair: str
+
+
+class State:
+    """The four tables, in the connector's words. Compare-and-set failures surface as `RowChanged`."""
+
+    def __init__(self, tables: Tables, clock: Clock) -> None:
+        self._tables = tables
+        self._clock = clock
+
+    # -- owed work ---------------------------------------------------------------------------------------------------------------------
+
+    def mark(self, name: str) -> None:
+        """Marks a record as owed, now. Marking twice is marking once; what is parked stays parked until somebody looks."""
+        self._tables.merge("owed", _bucket(name), name, {"due": stamp(self._clock.now())})
+
+    def owed(self, name: str) -> Owed | None:
+        stored = self._tables.get("owed", _bucket(name), name)
+        return _owed(stored) if stored else None
+
+    def clear(self, owed: Owed) -> bool:
+        """Clears the row unless it was marked again since it was read [N3, N4]. False: it was, and runs again."""
+        try:
+            self._tables.delete("owed", _bucket(owed.name), owed.name, owed.etag)
+        except RowChanged:
+            return False
+        return True
+
+    def postpone(self, owed: Owed, due: datetime, reason: str, attempts: int) -> bool:
+        """Sets the row due later unless it was marked again."""
+        return self._rewrite(replace(owed, due=stamp(due), reason=reason, attempts=attempts, parked="", refused=""))
+
+    def park(self, owed: Owed, reason: str, refused: str) -> bool:
+        """Puts the row aside until the record's mapped content (`refused` is its hash) or an operator changes something."""
+        return self._rewrite(replace(owed, due=NEVER, reason=reason, parked=reason, refused=refused))
+
+    def unpark(self, name: str) -> bool:
+        """An operator's retry: forgets why the record was parked and makes it due. False where nothing is parked."""
+        owed = self.owed(name)
+        if owed is None or not owed.parked:
+            return False
+        return self._rewrite(replace(owed, due=stamp(self._clock.now()), parked="", refused="", attempts=0))
+
+    def _rewrite(self, owed: Owed) -> bool:
+        row = {"due": owed.due, "attempts": owed.attempts, "reason": owed.reason, "parked": owed.parked, "refused": owed.refused}
+        row = _packed({"reason": owed.reason, "parked": owed.parked}) | {key: row[key] for key in ("due", "attempts", "refused")}
+        try:
+            self._tables.replace("owed", _bucket(owed.name), owed.name, row, owed.etag)
+        except RowChanged:
+            return False
+        return True
+
+    def due(self) -> Iterator[Owed]:
+        """Every owed row whose time has come."""
+        return (_owed(stored) for stored in self._tables.list("owed", before=("due", stamp(self._clock.now()))))
+
+    def all_owed(self) -> Iterator[Owed]:
+        return (_owed(stored) for stored in self._tables.list("owed"))
+
+    # -- pairs and aliases -------------------------------------------------------------------------------------------------------------
+
+    def link(self, name: str) -> Pair | Alias | None:
+        stored = self._tables.get("links", name, "link")
+        if stored is None:
+            return None
+        return _link(stored)
+
+    def pair(self, name: str) -> Pair | None:
+        """The pair a name belongs to, following an alias once."""
+        found = self.link(name)
+        if isinstance(found, Alias):
+            found = self.link(found.pair)
+        return found if isinstance(found, Pair) else None
+
+    def start_pair(self, pair: Pair) -> Pair:
+        """Inserts a new pair. Raises `RowExists` where the name already stands for something."""
+        return replace(pair, etag=self._tables.insert("links", pair.name, "link", _pair_row(pair)))
+
+    def save(self, pair: Pair) -> Pair:
+        """The compare-and-set every run ends in [N5, N12]. Raises `RowChanged` when somebody else was quicker."""
+        return replace(pair, etag=self._tables.replace("links", pair.name, "link", _pair_row(pair), pair.etag))
+
+    def alias(self, name: str, pair: str) -> None:
+        """Makes sure that the other record's name leads to the pair. A name that already stands for something keeps its meaning."""
+        if name == pair:
+            return
+        try:
+            self._tables.insert("links", name, "link", {"kind": "alias", "pair": pair})
+        except RowExists:
+            pass
+
+    def links(self) -> Iterator[Pair | Alias]:
+        """Every link, for the full sweep; never on the path of a deal."""
+        return (_link(stored) for stored in self._tables.list("links"))
+
+    # -- history -----------------------------------------------------------------------------------------------------------------------
+
+    def record(self, pair: str, kind: str, text: str, details: Any = None) -> None:
+        """Appends what is about to happen (or was decided) to the pair's history, newest first."""
+        now = self._clock.now()
+        newest_first = f"{10**17 - int(now.timestamp() * 1_000_000):017d}-{uuid.uuid4().hex[:8]}"
+        row = {"at": stamp(now), "kind": kind} | _packed({"text": text, "details": json.dumps(details) if details is not None else ""})
+        self._tables.insert("history", pair, newest_first, row)
+
+    def history(self, pair: str) -> Iterator[dict[str, Any]]:
+        """The pair's history, newest first: `{at, kind, text, details}`."""
+        for stored in self._tables.list("history", pair):
+            details = _unpacked(stored.row, "details")
+            yield {
+                "at": stored.row.get("at", ""),
+                "kind": stored.row.get("kind", ""),
+                "text": _unpacked(stored.row, "text"),
+                "details": json.loads(details) if details else None,
+            }
+
+    # -- cursors -----------------------------------------------------------------------------------------------------------------------
+
+    def cursor(self, poll: str) -> str:
+        """Up to where a poll has marked everything; empty before its first run."""
+        stored = self._tables.get("cursors", poll, "cursor")
+        return str(stored.row.get("at", "")) if stored else ""
+
+    def move_cursor(self, poll: str, at: str) -> None:
+        """Only after every row before `at` was marked [N33]. A cursor set back merely repeats marks."""
+        self._tables.merge("cursors", poll, "cursor", {"at": at})
+
+    def succeeded(self, flow: str, details: Dict[str, Any] | None = None) -> None:
+        """Remembers when a flow last ended well, for `status`."""
+        self._tables.merge("cursors", "flows", flow, {"at": stamp(self._clock.now()), "details": json.dumps(details or {})})
+
+    def flows(self) -> dict[str, dict[str, Any]]:
+        return {one.key: {"at": one.row.get("at", ""), **json.loads(one.row.get("details") or "{}")} for one in self._tables.list("cursors", "flows")}
+
+    def seen(self, poll: str) -> dict[str, str]:
+        """The rows of a poll's window that were marked already: record id -> stamp and content hash."""
+        return {stored.key: str(stored.row.get("content", "")) for stored in self._tables.list("cursors", f"{poll}-seen")}
+
+    def remember_seen(self, poll: str, rows: Sequence[tuple[str, str]]) -> None:
+        self._tables.merge_many("cursors", f"{poll}-seen", [(key, {"content": content}) for key, content in rows])
+
+    def forget_seen(self, poll: str, keys: Iterable[str]) -> None:
+        self._tables.delete_many("cursors", f"{poll}-seen", list(keys))
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------------------------
+
+
+def _bucket(name: str) -> str:
+    return f"{int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % _BUCKETS:02d}"
+
+
+def _packed(texts: Dict[str, str]) -> Row:
+    """Texts as columns; a long one goes on in `name_1`, `name_2` …"""
+    row: Row = {}
+    for name, text in texts.items():
+        pieces = [text[start : start + _COLUMN // 2] for start in range(0, len(text), _COLUMN // 2)] or [""]
+        for number, piece in enumerate(pieces):
+            row[name if number == 0 else f"{name}_{number}"] = piece
+    return row
+
+
+def _unpacked(row: Row, name: str) -> str:
+    text, number = str(row.get(name) or ""), 1
+    while f"{name}_{number}" in row:
+        text += str(row[f"{name}_{number}"])
+        number += 1
+    return text
+
+
+def _owed(stored: Stored) -> Owed:
+    row = stored.row
+    return Owed(
+        stored.key,
+        str(row.get("due", "")),
+        stored.etag,
+        int(row.get("attempts", 0)),
+        _unpacked(row, "reason"),
+        _unpacked(row, "parked"),
+        str(row.get("refused", "")),
+    )
+
+
+def _pair_row(pair: Pair) -> Row:
+    announced = {
+        side: {
+            "version": one.version,
+            "token": one.token,
+            "fields": {name: {"value": value.value, "overrides": value.overrides} for name, value in one.fields.items()},
+            "body": one.body,
+        }
+        for side, one in pair.known.announced.items()
+    }
+    texts = {
+        "memory": json.dumps(dict(pair.known.memory)),
+        "announced": json.dumps(announced) if announced else "",
+        "create": json.dumps(vars(pair.create), default=dict) if pair.create else "",
+        "unsure": json.dumps(sorted(pair.known.unsure)) if pair.known.unsure else "",
+        "outcome": pair.outcome,
+    }
+    plain = {
+        name: getattr(pair, name)
+        for name in ("referral_id", "engagement_id", "opportunity_id", "microsoft_id", "help_code", "next_step", "lease_until", "holder", "checked_at")
+    }
+    return {"kind": "pair"} | plain | _packed(texts)
+
+
+def _link(stored: Stored) -> Pair | Alias:
+    row = stored.row
+    if row.get("kind") == "alias":
+        return Alias(stored.partition, str(row["pair"]))
+    announced: dict[Side, Announcement] = {
+        side: Announcement(
+            one["version"],
+            one["token"],
+            {name: Announced(value["value"], value["overrides"]) for name, value in one["fields"].items()},
+            one["body"],
+        )
+        for side, one in json.loads(_unpacked(row, "announced") or "{}").items()
+    }
+    create = json.loads(_unpacked(row, "create") or "null")
+    known = Known(
+        json.loads(_unpacked(row, "memory") or "{}"),
+        announced,
+        frozenset(json.loads(_unpacked(row, "unsure") or "[]")),
+    )
+    plain = {
+        name: str(row.get(name) or "")
+        for name in ("referral_id", "engagement_id", "opportunity_id", "microsoft_id", "help_code", "next_step", "lease_until", "holder", "checked_at")
+    }
+    return Pair(
+        name=stored.partition,
+        etag=stored.etag,
+        known=known,
+        create=Create(**create) if create else None,
+        outcome=_unpacked(row, "outcome"),
+        **plain,
+    )

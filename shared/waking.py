@@ -1,0 +1,57 @@
+"""Wake-ups: a storage queue whose messages are record names and nothing else."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from shared.errors import TryLater
+from shared.settings import Settings
+
+QUEUE = "synchronize-deal"
+
+# An API version that every storage service and emulator in use knows; nothing newer is needed.
+_API_VERSION = "2023-11-03"
+_LIVES_SECONDS = 7 * 24 * 3600
+
+
+class WakeQueue:
+    """The queue that starts `synchronize_deal`, in the account of `AzureWebJobsStorage`. Made on first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        from azure.storage.queue import QueueServiceClient, TextBase64EncodePolicy
+
+        limits: dict[str, Any] = {"connection_timeout": 5, "read_timeout": 10, "retry_total": 2, "api_version": _API_VERSION}
+        if settings.storage:
+            service = QueueServiceClient.from_connection_string(settings.storage, **limits)
+        else:
+            from azure.identity import ManagedIdentityCredential
+
+            credential = ManagedIdentityCredential(client_id=settings.storage_client_id or None)
+            service = QueueServiceClient(settings.storage_queue_uri, credential=credential, **limits)
+        # The Functions host reads base64 unless told otherwise; a message that does not decode ends as poison.
+        self._queue = service.get_queue_client(QUEUE, message_encode_policy=TextBase64EncodePolicy())
+        self._ready = False
+        self._lock = threading.Lock()
+
+    def wake(self, name: str, delay: float = 0) -> None:
+        """Sends one wake-up, seen after `delay` seconds. Raises `TryLater`."""
+        self._call(lambda: self._queue.send_message(name, visibility_timeout=int(delay), time_to_live=_LIVES_SECONDS))
+
+    def waiting(self) -> int:
+        return int(self._call(lambda: self._queue.get_queue_properties()).approximate_message_count or 0)
+
+    def _call(self, operation: Any) -> Any:
+        from azure.core.exceptions import AzureError, ResourceExistsError
+
+        try:
+            with self._lock:
+                if not self._ready:
+                    try:
+                        self._queue.create_queue()
+                    except ResourceExistsError:
+                        pass
+                    self._ready = True
+            return operation()
+        except AzureError as error:
+            raise TryLater(f"the storage queue cannot be reached ({type(error).__name__})") from error

@@ -1,0 +1,38 @@
+"""Everything a flow may touch, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.clock import Clock
+from shared.mapping import Mapping
+from shared.org import Org
+from shared.partner_center import PartnerCenter
+from shared.salesforce import Salesforce
+from shared.settings import Settings
+from shared.state import State
+
+
+class Waker(Protocol):
+    """Sends the wake-up for a record name. Losing one costs time, never data."""
+
+    def wake(self, name: str, delay: float = 0) -> None: ...
+
+    def waiting(self) -> int:
+        """About how many wake-ups are on their way."""
+        ...
+
+
+@dataclass(frozen=True)
+class World:
+    """The two vendors, what is remembered, how to be woken, and the time."""
+
+    settings: Settings
+    mapping: Mapping
+    org: Org
+    partner_center: PartnerCenter
+    salesforce: Salesforce
+    state: State
+    waker: Waker
+    clock: Clock

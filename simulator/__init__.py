@@ -1,0 +1,1 @@
+"""Partner Center, Entra and Salesforce, played strictly. Imports nothing from the connector."""
