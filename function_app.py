@@ -14,6 +14,9 @@ from shared import composition
 composition.check()
 
 log = logging.getLogger("cosell")
+# Both write every request's address at INFO; addresses carry record ids and queries.
+for noisy in ("httpx", "azure"):
+    logging.getLogger(noisy).setLevel(logging.WARNING)
 app = func.FunctionApp()
 
 STORAGE = "AzureWebJobsStorage"

@@ -15,6 +15,8 @@ from demo.stage import EVERY_SECOND, Stage, StoryFailed, on_stage
 from demo.stories import STORIES
 from demo.telling import Teller
 from devhost.azurite import AzuriteFailed
+from devhost.settings import BadSettings
+from devhost.worker import FunctionFailed, LoadFailed
 
 TEACH = """\
 Starts storage (Azurite), a strict simulator of Partner Center and Salesforce over HTTPS, and the real function app on Microsoft's
@@ -50,7 +52,7 @@ def main() -> int:
             print(f"\nEverything arrived as promised, and then it was quiet. {time.monotonic() - began:.0f} s in all.", flush=True)
             if options.stay:
                 stay(stage)
-    except (StoryFailed, AzuriteFailed) as error:
+    except (StoryFailed, AzuriteFailed, BadSettings, LoadFailed, FunctionFailed) as error:
         print(f"\nNot as promised: {error}", flush=True)
         if log_lines and not options.verbose:
             print("\nThe last lines of the log:\n" + "\n".join(log_lines), file=sys.stderr, flush=True)
@@ -80,7 +82,9 @@ def listen_to_the_app(verbose: bool) -> None:
             log_lines.append(self.format(record))
 
     handler: logging.Handler = logging.StreamHandler() if verbose else Keep()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S", handlers=[handler])
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S", handlers=[handler]
+    )
     for noisy in ("azure", "azure.core", "azure.functions", "httpx", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
@@ -96,7 +100,7 @@ def introduce(stage: Stage, tell: Teller, seconds: float) -> None:
         ("polling", "Salesforce is asked every second here (every 15 by default)"),
         ("to watch", f"{stage.page} shows both records side by side (accept the certificate: it was made just now)"),
     ]
-    tell.facts(rows)
+    tell.facts(rows, indent=2)
     print(f"\nAll of it was up after {seconds:.1f} s. Times below count from the click to the other side's answer.", flush=True)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from demo.checking import expect, expect_changed, only_write, then_quiet
 from demo.stage import Stage, StoryFailed
-from demo.telling import Teller
+from demo.telling import Teller, condition
 from simulator.core import Call
 from simulator.webhooks import Delivery
 
@@ -21,7 +21,7 @@ BESIDE = ("Audit__c", "Co_sell_Token__c")
 def partner_center_first(stage: Stage, tell: Teller) -> None:
     """Partner Center first"""
     tell.say(
-        "A colleague of Ana's works in the Partner Center portal. To make it hard, every event is delivered three times, and the newest first."
+        "A colleague of Ana's works in the Partner Center portal. To make it hard, every event is delivered three times, the newest first."
     )
     conduct = stage.sim.webhooks.conduct
     conduct.duplicates, conduct.reorder = EXTRA_COPIES, True
@@ -48,7 +48,7 @@ def opportunities_of(stage: Stage, referral_id: str) -> list[dict[str, Any]]:
 
 
 def new_deal(stage: Stage, tell: Teller) -> tuple[str, str]:
-    """"New deal" in the portal and a second edit before any event is delivered; ids of the opportunity and the referral."""
+    """ "New deal" in the portal and a second edit before any event is delivered; ids of the opportunity and the referral."""
     sim, conduct = stage.sim, stage.sim.webhooks.conduct
     tell.step('"New deal" in the portal, with a customer, a contact, a solution and a request for help; and at once a second edit.')
     conduct.hold = True
@@ -106,7 +106,9 @@ def tell_opportunity(stage: Stage, tell: Teller, opportunity: dict[str, Any], se
     with stage.sim.lock:
         crm = stage.sim.salesforce
         account = crm.record(opportunity["AccountId"])
-        contacts = [crm.record(row["ContactId"]) for row in crm.records("OpportunityContactRole") if row["OpportunityId"] == opportunity["Id"]]
+        contacts = [
+            crm.record(row["ContactId"]) for row in crm.records("OpportunityContactRole") if row["OpportunityId"] == opportunity["Id"]
+        ]
         lines = [row for row in crm.records("Microsoft_Solutions__c") if row["Opportunity__c"] == opportunity["Id"]]
         solutions = [crm.record(row["Solution__c"]) for row in lines]
     for what, rows in (("contact", contacts), ("solution row", lines)):
@@ -120,7 +122,7 @@ def tell_opportunity(stage: Stage, tell: Teller, opportunity: dict[str, Any], se
             ("Contact", ", ".join(f"{one['FirstName']} {one['LastName']}" for one in contacts)),
             ("Solution", ", ".join(one["Solution_Identifier__c"] for one in solutions)),
             ("Stage", opportunity["StageName"]),
-            ("Amount", f"{opportunity['Amount']:,} {opportunity['CurrencyIsoCode']}"),
+            ("Amount", f"{opportunity['Amount']:,.0f} {opportunity['CurrencyIsoCode']}"),
             ("Referral Identifier", opportunity["Referral_Identifier__c"]),
             ("Referral Link", opportunity["Referral_Link__c"]),
             ("Audit", str(opportunity["Audit__c"]).splitlines()[-1]),
@@ -140,6 +142,7 @@ def edit(stage: Stage, tell: Teller, opportunity_id: str, referral_id: str, what
     seen = stage.act(lambda: stage.sim.people.portal_edit(referral_id, changes), arrived, f"{what} reaches Salesforce")
     call = only_write(seen, "salesforce")
     expect_changed(call, fields, also=BESIDE)
-    tell.then(seen.seconds(call), f"one write to Salesforce ({call.headers.get('if-unmodified-since', '')})")
+    tell.then(seen.seconds(call), "one write to Salesforce, with nothing in it but the change and its audit entry")
+    tell.fine_print(condition(call))
     body = json.loads(call.body)
     tell.facts([(name, body[name]) for name in fields] + [("Audit", str(body.get("Audit__c") or "").splitlines()[0])])

@@ -32,7 +32,9 @@ def salesforce_first(stage: Stage, tell: Teller) -> None:
     for what, fields, paths in edits:
         edit(stage, tell, deal, referral_id, what, fields, paths)
     final = stage.sim.referral(referral_id)
-    tell.then(0, f"Partner Center now shows: {final['name']}, {final['details']['dealValue']:,} USD, {final['status']} as {final['substatus']}")
+    tell.fine_print(
+        f"Partner Center shows {final['name']}, {final['details']['dealValue']:,} USD, {final['status']} as {final['substatus']}."
+    )
     expect("the deal in Partner Center", ("Closed", "Won", f"{NAME}, phase one"), (final["status"], final["substatus"], final["name"]))
     then_quiet(stage, tell)
 

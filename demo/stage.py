@@ -132,8 +132,10 @@ class Stage:
 
 
 @contextlib.contextmanager
-def on_stage(settings: dict[str, str] | None = None, timers: bool = True) -> Iterator[Stage]:
+def on_stage(settings: dict[str, str] | None = None, alive: bool = True) -> Iterator[Stage]:
     """Starts it all on free ports and ends it all again, whatever happens. `settings` go on top of the defaults.
+
+    If not `alive`, timers and queues do nothing by themselves: a timer runs when told to, and queues are worked off by `rest`.
 
     The app reads its settings from the environment of this process, which is put back afterwards.
     """
@@ -144,8 +146,8 @@ def on_stage(settings: dict[str, str] | None = None, timers: bool = True) -> Ite
         vendors = stack.enter_context(serve(Simulator()))
         os.environ.update(read_values(ROOT / "local.settings.sample.json"))
         os.environ.update(vendors.environment(private_key=True))
-        os.environ.update({STORAGE: storage, **(settings or {})})
-        app = stack.enter_context(served(Host(ROOT, timers=timers)))
+        os.environ.update({STORAGE: storage, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **(settings or {})})
+        app = stack.enter_context(served(Host(ROOT, timers=alive, queues=alive)))
         http = stack.enter_context(httpx.Client(base_url=app.url, timeout=60, trust_env=False))
         yield Stage(vendors, app, http)
 

@@ -11,6 +11,7 @@ from demo.stage import Seen
 from simulator.core import Call
 
 WIDTH = 100
+DETAIL = 11  # spaces before what belongs to a line of `then`
 
 
 class Teller:
@@ -34,23 +35,28 @@ class Teller:
 
     def then(self, seconds: float, text: str) -> None:
         """What the connector did about it, and how long after the act it stood there."""
-        print(f"   {seconds:4.1f} s  {text}", flush=True)
+        first, *more = _wrapped(text, WIDTH - DETAIL)
+        print("\n".join([f"   {seconds:4.1f} s  {first}", *(f"{'':{DETAIL}}{line}" for line in more)]), flush=True)
 
-    def facts(self, rows: Iterable[tuple[str, Any]]) -> None:
+    def facts(self, rows: Iterable[tuple[str, Any]], indent: int = DETAIL) -> None:
         known = list(rows)
         width = max(len(label) for label, _ in known)
         for label, value in known:
-            first, *more = textwrap.wrap(str(value), WIDTH - width - 13) or [""]
-            print(f"           {label:{width}}  {first}", flush=True)
+            first, *more = _wrapped(str(value), WIDTH - width - 2 - indent)
+            print(f"{'':{indent}}{label:{width}}  {first}", flush=True)
             for line in more:
-                print(f"           {'':{width}}  {line}", flush=True)
+                print(f"{'':{indent}}{'':{width}}  {line}", flush=True)
 
     def patch(self, seen: Seen, call: Call) -> None:
-        """One write as it went over the wire, with the condition it was sent under."""
-        self.then(seen.seconds(call), f"one PATCH, with nothing in it but the change ({condition(call)})")
-        body = json.loads(call.body)
-        for line in body if isinstance(body, list) else [body]:
-            print(textwrap.indent(_one_line(line), " " * 11), flush=True)
+        """One JSON Patch as it went over the wire, with the condition it was sent under."""
+        self.then(seen.seconds(call), "one PATCH, with nothing in it but the change")
+        self.fine_print(condition(call))
+        for operation in json.loads(call.body):
+            self.fine_print(json.dumps(operation, ensure_ascii=False))
+
+    def fine_print(self, text: str) -> None:
+        for line in _wrapped(text, WIDTH - DETAIL):
+            print(f"{'':{DETAIL}}{line}", flush=True)
 
 
 def condition(call: Call) -> str:
@@ -61,6 +67,6 @@ def condition(call: Call) -> str:
     return "unconditional"
 
 
-def _one_line(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return "\n".join(textwrap.wrap(text, WIDTH - 11, break_on_hyphens=False, subsequent_indent=" "))
+def _wrapped(text: str, width: int) -> list[str]:
+    # Addresses and ids stay whole, so that they can be copied.
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False) or [""]

@@ -51,7 +51,7 @@ class Queue:
     async def take(self, most: int) -> list[QueueMessage]:
         """Lease up to so many messages; none from a queue that does not exist yet."""
         try:
-            messages = self._client.receive_messages(max_messages=most, visibility_timeout=LEASE_SECONDS)
+            messages = self._client.receive_messages(messages_per_page=most, max_messages=most, visibility_timeout=LEASE_SECONDS)
             taken: list[QueueMessage] = await self._call(list, messages)
             return taken
         except ResourceNotFoundError:

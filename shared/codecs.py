@@ -149,6 +149,25 @@ def _same(value: Value) -> Any:
     return value
 
 
+def choice(values: Mapping[str, str]) -> Codec:
+    """A value map, Salesforce value to Partner Center value; what stands in neither is said, never guessed."""
+    back = {there: here for here, there in reversed(list(values.items()))}
+
+    def known(table: Mapping[str, str]) -> Callable[[Any], Value]:
+        def read(raw: Any) -> Value:
+            text = _text(raw)
+            if text is None:
+                return None
+            if text not in table:
+                raise Unreadable(f"not mapped: {text!r}")
+            return table[text]
+
+        return read
+
+    # The neutral value is Partner Center's; several values of ours may stand for one of theirs.
+    return Codec(known({there: there for there in back}), _same, known(values), lambda value: None if value is None else back[value])
+
+
 def _midnight(value: Value) -> Any:
     return None if value is None else f"{value}T00:00:00Z"
 
@@ -163,5 +182,6 @@ CODECS: dict[str, Codec] = {
     "one_way_flag": Codec(_flag, _same, _flag, _same),
     "solutions": Codec(_solutions_there, _same, _same, _same),
     "link": Codec(_text, _same, _text, _same),
-    "status": Codec(_same, _same, _same, _same),
+    # These are read and written by whoever knows the whole record; only their names are looked up here.
+    **{name: Codec(_same, _same, _same, _same) for name in ("status", "members", "answer", "help")},
 }

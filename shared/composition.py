@@ -7,6 +7,7 @@ import threading
 from shared.certificates import Certificates
 from shared.clock import Clock
 from shared.entra import Tokens
+from shared.errors import Misconfigured
 from shared.mapping import Mapping
 from shared.org import Org
 from shared.partner_center import PartnerCenter
@@ -26,8 +27,14 @@ _built: tuple[World, Certificates] | None = None
 
 def check() -> None:
     """Raises `Misconfigured` with every setting that is present but wrong and every fault of the mapping; called when the app loads."""
-    Settings.refuse_wrong_values()
-    Mapping.load(Settings.mapping_named_in())
+    faults: list[str] = []
+    for look in (Settings.refuse_wrong_values, lambda: Mapping.load(Settings.mapping_named_in())):
+        try:
+            look()
+        except Misconfigured as error:
+            faults.append(str(error))
+    if faults:
+        raise Misconfigured("\n".join(faults))
 
 
 def world() -> World:

@@ -5,19 +5,18 @@ Both answers carry `sent`, the neutral values that were put in: they become the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from collections.abc import Mapping as Dict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from shared.codecs import CHECK, Value, strip_marks
-from shared.mapping import ACTIVE, LOST, PENDING, WON, Mapping, Record, child_rows
-from shared.referral import HELP_CODES, MICROSOFT, value_at
+from shared.mapping import FieldRow, Mapping, Record
+from shared.people import customer_contacts, own_team
+from shared.referral import MICROSOFT, list_at, section_at, value_at
 from shared.writing import audit_text, marked_name
 
-CONTACT_ROLES = "OpportunityContactRoles"
-TEAM_MEMBERS = "OpportunityTeamMembers"
 DEFAULT_CLOSING_DAYS = 90  # an invitation may have no closing date; an opportunity must have one
 
 
@@ -31,27 +30,28 @@ class ReferralDraft:
     missing: tuple[str, ...] = ()
 
 
-def draft_referral(mapping: Mapping, opportunity: Dict[str, Any], here: Record) -> ReferralDraft:
-    """Our own referral for an opportunity. With a help code a second one, Microsoft's, follows: see `microsofts_referral`."""
+def draft_referral(mapping: Mapping, opportunity: Dict[str, Any], here: Record, country_field: str) -> ReferralDraft:
+    """Our own referral for an opportunity. With a help code a second one, Microsoft's, follows: see `microsofts_referral`.
+
+    `country_field` is the Account field that holds the two letters in this org.
+    """
     account = opportunity.get("Account") or {}
-    help_text = str(opportunity.get(mapping.opportunity.help_field) or "").strip()
-    help_code = HELP_CODES.get(help_text, "")
+    help_code = str(here.values.get("help") or "")
     solutions = mapping.solution_rows(opportunity)
     contacts = customer_contacts(opportunity)
     team = own_team(opportunity)
-    country = str(account.get(mapping.switches.country_field) or "").strip()
-    visible = bool(here.values.get("visible")) or bool(help_code)
+    country = str(account.get(country_field) or "").strip()
+    visible = bool(here.values.get("visible"))
     values = here.values
 
-    missing = [f"{text}" for text in here.unread.values()]
-    if help_text and not help_code:
-        missing.append(f"How can Microsoft help? holds {help_text!r}, which Partner Center does not know")
+    # A stage that is not mapped keeps nobody from sharing: a new referral is active whatever its stage is called.
+    missing = [text for name, text in here.unread.items() if name != "status"]
     if not solutions:
         missing.append("Solution ID is required: add at least one Microsoft solution with its solution identifier")
     if not account.get("Name"):
         missing.append("the opportunity needs an account")
     elif not (len(country) == 2 and country.isascii() and country.isalpha()):
-        missing.append(f"customer account country code missing: {mapping.switches.country_field} must hold two letters (holds {country!r})")
+        missing.append(f"customer account country code missing: {country_field} must hold two letters (holds {country!r})")
     if help_code and not any(contact["lastName"] and contact["email"] for contact in contacts):
         missing.append("asking Microsoft for help needs a customer contact: add a contact role whose contact has a name and an e-mail")
     if not any(member["email"] for member in team):
@@ -60,13 +60,25 @@ def draft_referral(mapping: Mapping, opportunity: Dict[str, Any], here: Record) 
         if values.get(name) is None and name not in here.unread:
             missing.append(f"the opportunity needs {words}")
     if values.get("currency") is None and "currency" not in here.unread:
-        missing.append("the deal's currency is not known: fill the currency field, or set company_currency in the mapping of a single-currency org")
+        missing.append(
+            "the deal's currency is not known: fill the currency field, or set company_currency in the mapping of a single-currency org"
+        )
     if str(values.get("deal_value") or "").startswith("-"):
         missing.append("a negative deal value is not accepted by Partner Center")
 
+    kind = str(opportunity.get(mapping.opportunity.cosell_type_field) or "")
+    for name in mapping.required.get(kind, ()):
+        if values.get(name) is None and name not in here.unread:
+            label = mapping.by_name[name].label if name in mapping.by_name else name.replace("_", " ")
+            missing.append(f"{kind} needs a {label}")
+
     street = str(account.get("BillingStreet") or "").replace("\r\n", "\n").split("\n")
     write = {row.name: row.codec.write_referral for row in mapping.fields}
-    intent = str(opportunity.get(mapping.opportunity.intent_field) or "") or "HaveNotDecided"
+    attributes = [
+        {"type": row.partner_center, "id": write[row.name](values.get(row.name)) or row.default}
+        for row in mapping.fields
+        if row.of == "attribute" and row.on_create and (values.get(row.name) or row.default)
+    ]
     body: dict[str, Any] = {
         "name": values.get("title"),
         "externalReferenceId": opportunity.get("Id"),
@@ -97,17 +109,45 @@ def draft_referral(mapping: Mapping, opportunity: Dict[str, Any], here: Record) 
             "closingDateTime": _written(write, "close_date", values),
             "requirements": {
                 "solutions": solutions,
-                "additionalRequirements": {"attributes": [{"type": "CustomerMarketplaceIntent", "id": intent}]},
+                "additionalRequirements": {"attributes": attributes},
             },
         },
         "team": team,
         "target": [{"type": "SolutionProfile", "id": item["id"]} for item in solutions[:1]] if help_code else [],
     }
-    sent = {
-        name: values[name] for name in ("title", "deal_value", "currency", "close_date", "notes", "status", "solutions") if name in values
-    }
-    sent |= {"visible": bool(values.get("visible")), "external_reference": opportunity.get("Id")}
+    for row in mapping.fields:
+        _put_own_row(body, row, values)
+    for path, constant in mapping.create.Referral.items():
+        _put(body, path, _filled(constant, values))
+    sent = {name: values[name] for name in _SENT_THERE if name in values}
+    sent |= {row.name: values[row.name] for row in mapping.fields if row.direction == "both" and row.on_create and row.name in values}
+    sent |= {"visible": visible, "external_reference": opportunity.get("Id")}
     return ReferralDraft(body, sent, help_code, tuple(missing))
+
+
+_BUILT_IN = frozenset({"title", "deal_value", "currency", "close_date", "notes", "status", "visible", "solutions", "contacts", "team"})
+_SENT_THERE = ("title", "deal_value", "currency", "close_date", "notes", "status", "solutions", "contacts", "team", "help")
+
+
+def _put_own_row(body: dict[str, Any], row: FieldRow, values: Dict[str, Value]) -> None:
+    """A field that an overlay added travels in the create as well."""
+    plain = row.on_create and row.travels_to("partner_center") and not row.of and row.name not in _BUILT_IN | {"external_reference", "help"}
+    if plain and values.get(row.name) is not None:
+        _put(body, row.partner_center, row.codec.write_referral(values[row.name]))
+
+
+def _put(body: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split("/")
+    for parent in parents:
+        body = body.setdefault(parent, {})
+    body[last] = value
+
+
+def _filled(constant: Any, values: Dict[str, Value]) -> Any:
+    """A constant as it stands, or a text with `{field}` places filled with neutral values."""
+    if not isinstance(constant, str):
+        return constant
+    return re.sub(r"\{([a-z_]+)\}", lambda place: str(values.get(place[1]) or ""), constant)
 
 
 def microsofts_referral(own: Dict[str, Any], engagement_id: str, help_code: str) -> dict[str, Any]:
@@ -125,31 +165,6 @@ def _written(write: Dict[str, Any], name: str, values: Dict[str, Value]) -> Any:
     return write[name](values[name]) if name in write and values.get(name) is not None else None
 
 
-def customer_contacts(opportunity: Dict[str, Any]) -> list[dict[str, Any]]:
-    """The customer's people from the contact roles, the primary one first, each e-mail once."""
-    rows = sorted(child_rows(opportunity, CONTACT_ROLES), key=lambda row: not row.get("IsPrimary"))
-    return _members(row.get("Contact") for row in rows)
-
-
-def own_team(opportunity: Dict[str, Any]) -> list[dict[str, Any]]:
-    """Our people: the owner, then the opportunity team."""
-    return _members([opportunity.get("Owner"), *(row.get("User") for row in child_rows(opportunity, TEAM_MEMBERS))])
-
-
-def _members(people: Iterable[Any]) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for person in people:
-        if isinstance(person, Dict) and (person.get("Email") or person.get("LastName")):
-            member = {
-                "firstName": person.get("FirstName") or "",
-                "lastName": person.get("LastName") or "",
-                "phoneNumber": person.get("Phone") or "",
-                "email": person.get("Email") or "",
-            }
-            found.setdefault(member["email"].lower() or f"{member['firstName']} {member['lastName']}", member)
-    return list(found.values())
-
-
 # -- an opportunity from a referral ----------------------------------------------------------------------------------------------------
 
 
@@ -158,9 +173,10 @@ class Found:
     """What Salesforce already has of a referral's customer: ids by which the new opportunity refers to it."""
 
     account_id: str | None = None
-    contacts: Dict[str, str] = ()  # type: ignore[assignment]  # lower-case e-mail -> contact id
-    details: Dict[str, str] = ()  # type: ignore[assignment]  # solution identifier -> catalogue row id
+    contacts: Dict[str, str] = field(default_factory=dict)  # lower-case e-mail -> contact id
+    details: Dict[str, str] = field(default_factory=dict)  # solution identifier -> catalogue row id
     owner_id: str | None = None
+    team_ids: tuple[str, ...] = ()  # users who become opportunity team members
 
 
 @dataclass(frozen=True)
@@ -171,9 +187,20 @@ class OpportunityDraft:
     sent: dict[str, Value]
 
 
-def draft_opportunity(mapping: Mapping, referral: Dict[str, Any], there: Record, found: Found, now: datetime, has_key: bool) -> OpportunityDraft:
-    """The opportunity for a referral, with its account, contacts, roles and solution rows where they do not exist yet."""
-    customer = referral.get("customerProfile") or {}
+@dataclass(frozen=True)
+class Places:
+    """Where this org keeps an address, and whether it has the connector's unique key."""
+
+    country_field: str
+    state_field: str = "BillingState"
+    has_key: bool = True
+
+
+def draft_opportunity(
+    mapping: Mapping, referral: Dict[str, Any], there: Record, found: Found, now: datetime, places: Places
+) -> OpportunityDraft:
+    """The opportunity for a referral, with its account, contacts, roles, team and solution rows where they do not exist yet."""
+    customer = section_at(referral, "customerProfile")
     customer_name = str(customer.get("name") or "").strip()
     values = dict(there.values)
     values["title"] = values.get("title") or strip_marks(f"{customer_name or 'Partner Center'} referral")
@@ -185,13 +212,14 @@ def draft_opportunity(mapping: Mapping, referral: Dict[str, Any], there: Record,
 
     account: str | None = found.account_id
     if account is None and customer_name:
-        records.append(("account", "Account", _account_fields(mapping, customer, customer_name)))
+        records.append(("account", "Account", _account_fields(mapping, customer, customer_name, places, values)))
         account = "@{account.id}"
 
     fields: dict[str, Any] = {}
     for row in mapping.fields:
         value = values.get(row.name)
-        if value is None or row.type in ("solutions", "link") or row.salesforce == "Id" or row.of_microsoft:
+        written = row.type not in ("solutions", "members", "answer", "help") and row.on_create and "." not in row.salesforce
+        if value is None or not written or row.salesforce == "Id" or row.of == "microsoft":
             continue
         if row.type == "title":
             fields[row.salesforce] = marked_name(mapping, str(value), CHECK)
@@ -199,48 +227,62 @@ def draft_opportunity(mapping: Mapping, referral: Dict[str, Any], there: Record,
             fields[row.salesforce] = mapping.stage_for(value)
         else:
             fields[row.salesforce] = row.codec.write_opportunity(value)
-    if "referral_link" in mapping.by_name:
-        fields[mapping.by_name["referral_link"].salesforce] = values.get("referral_link")
-    if not has_key:
+    if not places.has_key:
         fields.pop(mapping.opportunity.key_field, None)
+    fields |= {name: _filled(constant, values) for name, constant in mapping.create.Opportunity.items()}
     fields[mapping.opportunity.sync_field] = True
     line = "; ".join(["created from Partner Center", *assumed])
-    fields[mapping.opportunity.audit_field] = audit_text(now, [line], None)
+    fields[mapping.opportunity.audit_field] = audit_text(mapping, now, line, None)
     if account:
         fields["AccountId"] = account
     if found.owner_id:
         fields["OwnerId"] = found.owner_id
     records.append(("opportunity", "Opportunity", fields))
 
-    records += _contact_records(customer, account, found)
+    records += _contact_records(mapping, customer, account, found, values)
+    for number, user in enumerate(found.team_ids):
+        member = {"OpportunityId": "@{opportunity.id}", "UserId": user, "OpportunityAccessLevel": "Edit"}
+        records.append((f"member{number}", "OpportunityTeamMember", member))
     records += _solution_records(mapping, referral, found)
-    names = ("title", "deal_value", "currency", "close_date", "notes", "status", "visible", "referral_id", "referral_key", "referral_link", "program")
-    sent = {name: values[name] for name in names if name in values and name in mapping.by_name}
+    sent = {row.name: values[row.name] for row in mapping.fields if row.salesforce in fields and row.name in values}
     # Remove only what we added: the solutions that came from Partner Center are not ours.
     return OpportunityDraft(tuple(records), sent | {"solutions": []})
 
 
-def _account_fields(mapping: Mapping, customer: Dict[str, Any], name: str) -> dict[str, Any]:
-    address = customer.get("address") or {}
+def _account_fields(mapping: Mapping, customer: Dict[str, Any], name: str, places: Places, values: Dict[str, Value]) -> dict[str, Any]:
+    address = section_at(customer, "address")
     street = "\n".join(str(line) for line in (address.get("addressLine1"), address.get("addressLine2")) if line)
     fields = {
         "Name": name[:255],
         "BillingStreet": street or None,
         "BillingCity": address.get("city") or None,
-        "BillingState": address.get("state") or None,
+        places.state_field: address.get("state") or None,
         "BillingPostalCode": address.get("postalCode") or None,
-        mapping.switches.country_field: address.get("country") or None,
+        places.country_field: address.get("country") or None,
     }
+    if mapping.accounts.match == "duns":
+        fields[mapping.accounts.duns_field] = customer_id(customer, "Duns")
+    if mapping.accounts.match == "external_id":
+        fields[mapping.accounts.external_id_field] = customer_id(customer, "External")
+    fields |= {key: _filled(constant, values) for key, constant in mapping.create.Account.items()}
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def _contact_records(customer: Dict[str, Any], account: str | None, found: Found) -> list[tuple[str, str, dict[str, Any]]]:
+def customer_id(customer: Dict[str, Any], kind: str) -> str | None:
+    """The customer's id of a kind, `Duns` or `External`. The list arrives as `[]`, as `{}` and as objects (partner-center 3.4)."""
+    for one in list_at(customer, "ids"):
+        if str(one.get("profileType") or "").lower() == kind.lower() and one.get("id"):
+            return str(one["id"]).strip()
+    return None
+
+
+def _contact_records(
+    mapping: Mapping, customer: Dict[str, Any], account: str | None, found: Found, values: Dict[str, Value]
+) -> list[tuple[str, str, dict[str, Any]]]:
     records: list[tuple[str, str, dict[str, Any]]] = []
-    contacts = dict(found.contacts or {})
+    contacts = found.contacts
     seen: set[str] = set()
-    for number, person in enumerate(customer.get("team") or []):
-        if not isinstance(person, Dict):
-            continue
+    for number, person in enumerate(list_at(customer, "team")):
         email = str(person.get("email") or "").strip()
         last_name = str(person.get("lastName") or person.get("firstName") or email.partition("@")[0]).strip()
         key = email.lower() or last_name.lower()
@@ -255,7 +297,7 @@ def _contact_records(customer: Dict[str, Any], account: str | None, found: Found
                 "Email": email or None,
                 "Phone": str(person.get("phoneNumber") or "")[:40] or None,
                 "AccountId": account,
-            }
+            } | {name: _filled(constant, values) for name, constant in mapping.create.Contact.items()}
             records.append((f"contact{number}", "Contact", {name: value for name, value in fields.items() if value is not None}))
             contact = f"@{{contact{number}.id}}"
         role = {"OpportunityId": "@{opportunity.id}", "ContactId": contact, "IsPrimary": len(seen) == 1}
@@ -266,7 +308,7 @@ def _contact_records(customer: Dict[str, Any], account: str | None, found: Found
 def _solution_records(mapping: Mapping, referral: Dict[str, Any], found: Found) -> list[tuple[str, str, dict[str, Any]]]:
     rows = mapping.solutions
     records: list[tuple[str, str, dict[str, Any]]] = []
-    details = dict(found.details or {})
+    details = dict(found.details)
     for number, item in enumerate(solutions_of(referral)):
         identifier = item["id"]
         if identifier not in details:
@@ -284,13 +326,8 @@ def _solution_records(mapping: Mapping, referral: Dict[str, Any], found: Found) 
 
 def solutions_of(referral: Dict[str, Any]) -> list[dict[str, Any]]:
     """The referral's solutions, each identifier once."""
-    listed = value_at(referral, "details/requirements/solutions")
     found: dict[str, dict[str, Any]] = {}
-    for item in listed if isinstance(listed, list) else []:
-        if isinstance(item, Dict) and item.get("id"):
+    for item in list_at(referral, "details/requirements/solutions"):
+        if item.get("id"):
             found.setdefault(str(item["id"]).strip(), {**item, "id": str(item["id"]).strip()})
     return list(found.values())
-
-
-OPEN = frozenset({PENDING, ACTIVE})
-CLOSED = frozenset({WON, LOST})

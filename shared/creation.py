@@ -6,19 +6,20 @@ The other side's id travels inside the request, an earlier attempt is searched f
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from shared.codecs import Value, parse_instant
-from shared.creating import Found, OpportunityDraft, draft_opportunity, draft_referral, microsofts_referral, solutions_of
+from shared.creating import Found, OpportunityDraft, customer_id, draft_opportunity, draft_referral, microsofts_referral, solutions_of
 from shared.errors import AlreadyExists, Gone, Refused, TryLater
-from shared.mapping import ACTIVE, PENDING, TERMINAL, child_rows
+from shared.mapping import ACTIVE, PENDING, TERMINAL
 from shared.org import Reading
 from shared.pairing import long_id, opportunity_name, referral_name
+from shared.people import child_rows, email_of
 from shared.planning import Known
-from shared.referral import is_closed, is_cosell, is_microsofts
+from shared.referral import is_closed, is_cosell, is_microsofts, list_at, section_at
 from shared.run import CREATE_COSELL_REFERRAL, TO_SALESFORCE, Outcome, Run, content_hash
 from shared.salesforce import GraphRequest
 from shared.soql import identifier, literal
@@ -54,7 +55,7 @@ def _create_referral(run: Run, pair: Pair) -> Outcome:
         return _stop(run, pair, "the opportunity is on hold; it is shared once it leaves that stage")
     if here.values.get("status") in TERMINAL and pair.create is None:
         return _stop(run, pair, "the opportunity was closed before it was shared")
-    draft = draft_referral(mapping, record, here)
+    draft = draft_referral(mapping, record, here, world.org.shape.places.country_field)
     refused = content_hash(mapping, here)
     if run.owed.parked and run.owed.refused == refused and pair.create is None:
         return _still_parked(run, pair)
@@ -117,7 +118,7 @@ def _create_microsofts(run: Run, pair: Pair) -> Outcome:
         return _doubled(run, pair, reading, refused, [str(one["id"]) for one in found])
     if found:
         return _record_microsofts(run, pair, found[0], "found in the engagement, adopted")
-    draft = draft_referral(mapping, record, here)
+    draft = draft_referral(mapping, record, here, world.org.shape.places.country_field)
     if draft.missing:
         return run.parked("; ".join(draft.missing), refused, pair, reading)
 
@@ -154,7 +155,7 @@ def _create_opportunity(run: Run, pair: Pair) -> Outcome:
     refused = content_hash(mapping, there)
     if run.owed.parked and run.owed.refused == refused and pair.create is None:
         return _still_parked(run, pair)
-    has_key = world.org.shape.has_key
+    places = world.org.shape.places
     found = world.org.by_referral(pair.referral_id)
     if len(found) > 1:
         return _doubled(run, pair, None, refused, [str(one["Id"]) for one in found])
@@ -175,8 +176,8 @@ def _create_opportunity(run: Run, pair: Pair) -> Outcome:
             f"the org has no stage {mapping.lacks_stage(status)!r}; name an existing one under [switches] in the mapping", refused, pair
         )
 
-    draft = draft_opportunity(mapping, referral, there, _existing(run, referral), run.now, has_key)
-    claimed_pair = _claim(run, pair, "opportunity", draft.sent, wait=not has_key)
+    draft = draft_opportunity(mapping, referral, there, _existing(run, referral), run.now, places)
+    claimed_pair = _claim(run, pair, "opportunity", draft.sent, wait=not places.has_key)
     if isinstance(claimed_pair, Outcome):
         return claimed_pair
 
@@ -203,27 +204,64 @@ def _insert(run: Run, draft: OpportunityDraft) -> str:
 
 
 def _existing(run: Run, referral: dict[str, Any]) -> Found:
-    """The account (by name and postal code), contacts, catalogue rows and owner that Salesforce already has."""
-    customer = referral.get("customerProfile") or {}
-    name = str(customer.get("name") or "").strip()
-    postal = str((customer.get("address") or {}).get("postalCode") or "").strip()
-    account_id, contacts = None, {}
-    if name:
-        where = f"Name = {literal(name)} AND BillingPostalCode = {literal(postal or None)}"
-        accounts = run.world.salesforce.query_all(f"SELECT Id, (SELECT Id, Email FROM Contacts) FROM Account WHERE {where} ORDER BY CreatedDate, Id")  # noqa: E501
-        if accounts:
-            account_id = str(accounts[0]["Id"])
-            contacts = {str(one["Email"]).lower(): str(one["Id"]) for one in child_rows(accounts[0], "Contacts") if one.get("Email")}
+    """The account, contacts, catalogue rows and users that Salesforce already has."""
+    customer = section_at(referral, "customerProfile")
+    account_id, contacts = _account_of(run, customer)
     rows, wanted = run.mapping.solutions, [one["id"] for one in solutions_of(referral)]
     details: dict[str, str] = {}
     if wanted:
-        field = identifier(rows.identifier_field)
+        name = identifier(rows.identifier_field)
         listed = run.world.salesforce.query_all(
-            f"SELECT Id, {field} FROM {identifier(rows.detail_object)} WHERE {field} IN {literal(wanted)} ORDER BY CreatedDate, Id"
+            f"SELECT Id, {name} FROM {identifier(rows.detail_object)} WHERE {name} IN {literal(wanted)} ORDER BY CreatedDate, Id"
         )
         for one in listed:
-            details.setdefault(str(one[field]), str(one["Id"]))
-    return Found(account_id, contacts, details)
+            details.setdefault(str(one[name]), str(one["Id"]))
+    owner, team = _users_of(run, referral)
+    return Found(account_id, contacts, details, owner, team)
+
+
+def _account_of(run: Run, customer: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
+    """The customer's account and its contacts by e-mail, found as the mapping says; the oldest where several match."""
+    accounts = run.mapping.accounts
+    name = str(customer.get("name") or "").strip()
+    if accounts.match == "duns":
+        found = customer_id(customer, "Duns")
+        where = f"{identifier(accounts.duns_field)} = {literal(found)}" if found else ""
+    elif accounts.match == "external_id":
+        found = customer_id(customer, "External")
+        where = f"{identifier(accounts.external_id_field)} = {literal(found)}" if found else ""
+    else:
+        postal = str(section_at(customer, "address").get("postalCode") or "").strip()
+        where = f"Name = {literal(name)} AND BillingPostalCode = {literal(postal or None)}" if name else ""
+    if not where:
+        return None, {}
+    if run.world.org.shape.has_person_accounts:
+        where += " AND IsPersonAccount = FALSE"
+    matching = run.world.salesforce.query_all(
+        f"SELECT Id, (SELECT Id, Email FROM Contacts) FROM Account WHERE {where} ORDER BY CreatedDate, Id"
+    )
+    if not matching:
+        return None, {}
+    contacts = {str(one["Email"]).lower(): str(one["Id"]) for one in child_rows(matching[0], "Contacts") if one.get("Email")}
+    return str(matching[0]["Id"]), contacts
+
+
+def _users_of(run: Run, referral: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
+    """Who owns the new opportunity and who else is on its team: the referral's team members who are users, by e-mail."""
+    team = [email_of(one) for one in list_at(referral, "team") if email_of(one)]
+    default = run.mapping.people.default_owner.lower()
+    wanted = list(dict.fromkeys([*team, *([default] if default else [])]))
+    if not wanted:
+        return None, ()
+    listed = run.world.salesforce.query_all(f"SELECT Id, Email FROM User WHERE IsActive = TRUE AND Email IN {literal(wanted)} ORDER BY Id")
+    users: dict[str, list[str]] = {}
+    for one in listed:
+        users.setdefault(str(one["Email"]).lower(), []).append(str(one["Id"]))
+    # E-mail is not unique among users: only exactly one hit names a person (salesforce 10.2).
+    known = [users[email][0] for email in wanted if len(users.get(email, ())) == 1]
+    members = known[1:] if run.mapping.people.opportunity_team and run.world.org.shape.has_team else []
+    default_id = users[default][0] if default and len(users.get(default, ())) == 1 else None
+    return (known[0] if known else None), tuple(one for one in members if one != default_id)
 
 
 def _record_opportunity(run: Run, pair: Pair, record_id: str, sent: Any, text: str) -> Outcome:
@@ -299,5 +337,3 @@ def _still_parked(run: Run, pair: Pair) -> Outcome:
 def _doubled(run: Run, pair: Pair, reading: Reading | None, refused: str, ids: list[str]) -> Outcome:
     text = f"{len(ids)} records stand for this one deal: {', '.join(sorted(ids))}. Keep one and close the others as a duplicate"
     return run.parked(text, refused, run.ended(pair, text), reading)
-
-

@@ -16,7 +16,8 @@ from shared import wire
 from shared.codecs import parse_instant
 from shared.creation import create_missing
 from shared.errors import Gone, Misconfigured, Refused, TryLater, VersionConflict
-from shared.mapping import PARTNER_CENTER, SALESFORCE, Mapping, Record, Side
+from shared.mapping import ACTIVE, PARTNER_CENTER, SALESFORCE, Mapping, Record
+from shared.mapping_file import Side
 from shared.org import Reading
 from shared.pairing import Copied, NoPair, carried_referral, find_pair, opportunity_name, referral_name
 from shared.planning import Announced, Announcement, Plan, after, overridden, plan_pair
@@ -148,11 +149,25 @@ def _agree(run: Run, pair: Pair) -> Outcome:
     if run.world.settings.shadow and plan.writes:
         run.ended(pair, f"shadow mode, nothing written:\n{plan}")
         return run.done("skipped", f"shadow mode: {plan}")
+    if not plan.to(PARTNER_CENTER) and not plan.repeats and _help_is_due(pair, gathered):
+        # The seller asked for help on a deal that Microsoft does not have yet: the upgrade to co-sell.
+        run.world.state.save(replace(pair, known=plan.known, next_step="microsoft", help_code=str(gathered.here.values["help"])))
+        return Outcome(run.owed.name, "again", "Microsoft is to be asked for help")
     if not plan.writes:
         run.ended(replace(pair, known=plan.known), str(plan))
         run.mended(reading)
         return run.done("agreed", str(plan))
     return _write(run, pair, plan, gathered)
+
+
+def _help_is_due(pair: Pair, gathered: _Gathered) -> bool:
+    there, here = gathered.there.values, gathered.here.values
+    return (
+        bool(here.get("help"))
+        and not pair.microsoft_id
+        and there.get("status") == here.get("status") == ACTIVE
+        and bool(there.get("visible"))
+    )
 
 
 # -- announce, apply, remember, clear --------------------------------------------------------------------------------------------------
@@ -203,9 +218,7 @@ def _write(run: Run, pair: Pair, plan: Plan, gathered: _Gathered) -> Outcome:
         # Remember the value sent, only for what certainly landed [N1, N2]; a refused announcement can never land.
         known = after(pair.known, landed, list(refused))
         text = str(plan) if not refused else "; ".join(error.words for error in refused.values())
-        pair = world.state.save(
-            replace(pair, known=known, lease_until="", holder="", checked_at=stamp(run.now), outcome=text)
-        )
+        pair = world.state.save(replace(pair, known=known, lease_until="", holder="", checked_at=stamp(run.now), outcome=text))
     if refused:
         words = "; ".join(f"{_vendor(side)} refused the change: {error.words}" for side, error in refused.items())
         return run.parked(words, content_hash(run.mapping, gathered.there, gathered.here), pair, gathered.reading)
@@ -289,5 +302,3 @@ def plan_only(world: World, name: str) -> Plan | str:
     microsoft = world.partner_center.referral(pair.microsoft_id) if pair.microsoft_id else None
     opportunity = world.org.opportunity(pair.opportunity_id).record
     return plan_pair(mapping, mapping.read_referral(referral, microsoft), mapping.read_opportunity(opportunity), pair.known)
-
-

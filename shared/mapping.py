@@ -1,31 +1,28 @@
 """The mapping: which field stands where on both sides, who wins, and which way it travels. Pure but for reading its files.
 
-`Mapping.load` reads the shipped `mapping.toml`, lays an overlay over it, and reports every fault at once. The planner, the Salesforce
-queries, the checks and the field guide all read the same rows, so adding a field is adding a row.
+`Mapping.load` reads the shipped `mapping.toml`, lays an overlay over it, and reports every fault at once (`mapping_file.py`). The planner,
+the Salesforce queries, the checks and the field guide all read the same rows, so adding a field is adding a row.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import tomllib
+import re
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from shared.codecs import CODECS, Codec, Unreadable, Value
+from shared import mapping_file
+from shared.codecs import CODECS, Codec, Unreadable, Value, choice
 from shared.errors import Misconfigured
-from shared.referral import PATCHABLE, value_at
-
-SHIPPED = Path(__file__).resolve().parent.parent / "mapping.toml"
+from shared.mapping_file import SHIPPED, Accounts, Create, OpportunityFields, People, Side, SolutionRows, Source, Switches
+from shared.people import child_rows, complete, customer_contacts, email_of, own_team
+from shared.referral import HELP_CODES, list_at, value_at
 
 PARTNER_CENTER: Literal["partner_center"] = "partner_center"
 SALESFORCE: Literal["salesforce"] = "salesforce"
-Side = Literal["partner_center", "salesforce"]
 SIDE_NAMES: dict[str, str] = {PARTNER_CENTER: "Partner Center", SALESFORCE: "Salesforce"}
 
 # A deal's neutral statuses. Declined, Expired and Error are told apart in words, not here: Salesforce has one lost stage.
@@ -44,82 +41,7 @@ _SUBSTATUS = {
     ("closed", "error"): LOST,
 }
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-_Api = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,79}$")
-_Stage = Field(min_length=1, max_length=255)
-
-
-class Switches(_Strict):
-    """The seven switches of Microsoft's solution, and the two stages it left to the standard."""
-
-    active_stage: str = _Stage
-    on_hold_stage: str = _Stage
-    won_stage: str = _Stage
-    lost_stage: str = _Stage
-    deal_value_field: str = _Api
-    currency_field: str = _Api
-    country_field: str = _Api
-    check_mark_in_name: bool
-    cosell_opportunities_only: bool
-
-
-class _Stages(_Strict):
-    active: tuple[str, ...]
-
-
-class OpportunityFields(_Strict):
-    """The connector's own fields on Opportunity."""
-
-    sync_field: str = _Api
-    audit_field: str = _Api
-    help_field: str = _Api
-    intent_field: str = _Api
-    key_field: str = _Api
-    token_field: str = _Api
-    company_currency: str = Field(pattern=r"^([A-Z]{3})?$")
-
-
-class SolutionRows(_Strict):
-    """Where an opportunity's solutions are kept."""
-
-    object: str = _Api
-    opportunity_field: str = _Api
-    relationship: str = _Api
-    detail_field: str = _Api
-    detail_relationship: str = _Api
-    detail_object: str = _Api
-    identifier_field: str = _Api
-    type_field: str = _Api
-    publisher_field: str = _Api
-
-
-class _Referral(_Strict):
-    link: str = Field(pattern=r"^https://.*\{id\}")
-    lost_reason: str = Field(max_length=255)
-
-
-class _Row(_Strict):
-    partner_center: str = Field(pattern=r"^(microsoft:)?[A-Za-z]+(/[A-Za-z]+)*$")
-    salesforce: str = Field(default="", pattern=r"^([A-Za-z][A-Za-z0-9_]{0,79}|\{[a-z_]+\})?$")
-    type: Literal["text", "long_text", "title", "money", "currency", "date", "one_way_flag", "solutions", "link", "status"]
-    direction: Literal["both", "to_salesforce", "to_partner_center"]
-    winner: Side | None = None
-    clearing: bool = False
-    optional: bool = False
-
-
-class _File(_Strict):
-    version: Literal[1]
-    switches: Switches
-    stages: _Stages
-    opportunity: OpportunityFields
-    solutions: SolutionRows
-    referral: _Referral
-    fields: dict[str, _Row]
+_NEEDED = frozenset({"title", "status", "external_reference", "referral_id", "solutions"})
 
 
 @dataclass(frozen=True)
@@ -134,16 +56,26 @@ class FieldRow:
     winner: Side
     clearing: bool = False
     optional: bool = False
-    of_microsoft: bool = False
+    of: str = ""  # "microsoft": read from Microsoft's referral; "attribute": an entry of additionalRequirements
+    on_create: bool = True
+    on_update: bool = True
+    values: Dict[str, str] = field(default_factory=dict)
+    default: str = ""
+    given_label: str = ""
 
-    @property
+    @cached_property
     def codec(self) -> Codec:
-        return CODECS[self.type]
+        return choice(self.values) if self.type == "choice" else CODECS[self.type]
 
     @property
     def label(self) -> str:
         """The name a seller reads."""
-        return self.name.replace("_", " ")
+        return self.given_label or self.name.replace("_", " ")
+
+    @property
+    def frozen_once_shared(self) -> bool:
+        """The customer's contacts may not change once Microsoft sees the deal (partner-center, section 4)."""
+        return self.partner_center.startswith("customerProfile")
 
     def travels_to(self, side: Side) -> bool:
         return self.direction in ("both", f"to_{side}")
@@ -153,14 +85,17 @@ class FieldRow:
 class Record:
     """One vendor's record in neutral terms.
 
-    `values` holds what could be read, `unread` says for each other field why not. `version` is what a conditional write depends on
-    (the eTag, or LastModifiedDate); `token` is the sync token found in it, None where the org has no such field.
+    `values` holds what could be read, `unread` says for each other field why not, `remarks` says more about a value than it tells itself.
+    `version` is what a conditional write depends on (the eTag, or LastModifiedDate); `token` is the sync token found in it, None where the
+    org has no such field. `locked` names fields that cannot be written just now, with the reason.
     """
 
     values: Dict[str, Value]
     unread: Dict[str, str] = field(default_factory=dict)
     version: str = ""
     token: str | None = None
+    remarks: Dict[str, str] = field(default_factory=dict)
+    locked: Dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -171,41 +106,69 @@ class Mapping:
     active_stages: frozenset[str]
     opportunity: OpportunityFields
     solutions: SolutionRows
+    accounts: Accounts
+    people: People
     link: str
     lost_reason: str
+    audit_line: str
+    required: Dict[str, tuple[str, ...]]
+    create: Create
     fields: tuple[FieldRow, ...]
     stages_in_org: frozenset[str] | None = None  # where describe told; None: not asked yet
 
     @classmethod
     def load(cls, overlay: str | Path | None = None) -> Mapping:
-        """The shipped mapping with the overlay's differences. Raises `Misconfigured` with every fault and where it stands."""
-        tree = _toml(SHIPPED)
-        if overlay:
-            tree = _laid_over(tree, _toml(Path(overlay)))
-        return cls.compile(tree, str(overlay or SHIPPED.name))
+        """The shipped mapping with the overlay's differences. Raises `Misconfigured` with every fault, its file and its line."""
+        paths = [SHIPPED, *([Path(overlay)] if overlay else [])]
+        tree: dict[str, Any] = {}
+        for path in paths:
+            tree = mapping_file.laid_over(tree, mapping_file.read_toml(path))
+        return cls.compile(tree, Source(*paths))
 
     @classmethod
-    def compile(cls, tree: dict[str, Any], source: str) -> Mapping:
-        """The mapping a parsed file states. Raises `Misconfigured` with every fault at once."""
+    def compile(cls, tree: dict[str, Any], source: Source | None = None) -> Mapping:
+        """The mapping that parsed files state. Raises `Misconfigured` with every fault at once."""
+        source = source or Source()
         faults: list[str] = []
-        try:
-            checked = _File.model_validate(tree)
-        except ValidationError as error:
-            faults += [f"[{'.'.join(str(part) for part in one['loc'])}] {_fault(one)}" for one in error.errors()]
-            raise Misconfigured(_report(source, faults)) from None
-        rows = tuple(_row(name, row, checked, faults) for name, row in checked.fields.items())
-        faults += _clashes(rows)
-        faults += _stage_faults(checked)
-        faults += [f"[fields] {name!r} may not be dropped: the connector stands on it" for name in _NEEDED - set(checked.fields)]
+        checked, faulty = mapping_file.checked(tree, source, faults)
+        if checked is None:
+            raise Misconfigured(mapping_file.report(faults))
+        rows: list[FieldRow] = []
+        for name, row in checked.fields.items():
+            if row.drop or name in faulty:
+                continue
+            place = mapping_file.place_of(name, row, checked, source, faults)
+            faults += mapping_file.rule_faults(name, row, source)
+            kind, _, path = row.partner_center.rpartition(":")
+            winner: Side = row.winner or (PARTNER_CENTER if row.direction == "to_salesforce" else SALESFORCE)
+            rows.append(
+                FieldRow(
+                    name, path, place, row.type, row.direction, winner, row.clearing, row.optional, kind,
+                    row.on_create, row.on_update, row.values, row.default, row.label,
+                )
+            )  # fmt: skip
+        faults += _clashes(rows, source) + mapping_file.stage_faults(checked, source)
+        faults += [
+            f"[fields.{name}] may not be dropped: the connector stands on it" for name in sorted(_NEEDED - faulty - {row.name for row in rows})
+        ]
         if faults:
-            raise Misconfigured(_report(source, faults))
+            raise Misconfigured(mapping_file.report(faults))
         switches = checked.switches
-        active = (frozenset(checked.stages.active) | {switches.active_stage}) - {
-            switches.on_hold_stage,
-            switches.won_stage,
-            switches.lost_stage,
-        }
-        return cls(switches, active, checked.opportunity, checked.solutions, checked.referral.link, checked.referral.lost_reason, rows)
+        closed = {switches.on_hold_stage, switches.won_stage, switches.lost_stage}
+        return cls(
+            switches,
+            (frozenset(checked.stages.active) | {switches.active_stage}) - closed,
+            checked.opportunity,
+            checked.solutions,
+            checked.accounts,
+            checked.people,
+            checked.referral.link,
+            checked.referral.lost_reason,
+            checked.audit.line,
+            checked.required,
+            checked.create,
+            tuple(rows),
+        )
 
     @cached_property
     def by_name(self) -> dict[str, FieldRow]:
@@ -214,13 +177,12 @@ class Mapping:
     @cached_property
     def fingerprint(self) -> str:
         """Changes when the mapping does; part of the hash that keeps a parked deal parked."""
-        text = repr((self.switches, sorted(self.active_stages), self.opportunity, self.solutions, self.link, self.lost_reason, self.fields))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        parts = [getattr(self, name) for name in self.__dataclass_fields__ if name not in ("active_stages", "stages_in_org")]
+        return hashlib.sha256(repr([parts, sorted(self.active_stages)]).encode()).hexdigest()[:16]
 
     def without(self, missing: frozenset[str]) -> Mapping:
         """The mapping for an org that lacks these Opportunity fields. Only optional rows may go; the caller has checked."""
-        rows = tuple(row for row in self.fields if row.salesforce not in missing)
-        return replace(self, fields=rows)
+        return replace(self, fields=tuple(row for row in self.fields if base_field(row.salesforce) not in missing))
 
     # -- reading records ---------------------------------------------------------------------------------------------------------
 
@@ -230,17 +192,29 @@ class Mapping:
         unread: dict[str, str] = {}
         for row in self.fields:
             try:
-                if row.type == "status":
-                    values[row.name] = status_of(referral)
-                elif row.type == "link":
-                    identifier = referral.get("id")
-                    values[row.name] = self.link.replace("{id}", str(identifier)) if identifier else None
-                else:
-                    raw = value_at(microsoft if row.of_microsoft else referral, row.partner_center)
-                    values[row.name] = row.codec.read_referral(raw)
+                values[row.name] = self._there(row, referral, microsoft)
             except Unreadable as error:
                 unread[row.name] = f"{row.label} in Partner Center: {error}"
-        return Record(values, unread, str(referral.get("eTag") or ""))
+        reason = str(referral.get("statusReason") or "").strip()
+        substatus = str(referral.get("substatus") or "")
+        remark = ": ".join(part for part in (substatus if values.get("status") == LOST else "", reason) if part)
+        return Record(values, unread, str(referral.get("eTag") or ""), remarks={"status": remark} if remark else {})
+
+    def _there(self, row: FieldRow, referral: Dict[str, Any], microsoft: Dict[str, Any] | None) -> Value:
+        if row.type == "status":
+            return status_of(referral)
+        if row.type == "answer":
+            return answer_of(microsoft)
+        if row.type == "link":
+            identifier = referral.get("id")
+            return self.link.replace("{id}", str(identifier)) if identifier else None
+        record = microsoft if row.of == "microsoft" else referral
+        if row.of == "attribute":
+            return row.codec.read_referral(attribute_of(referral, row.partner_center))
+        raw = value_at(record, row.partner_center)
+        if row.type == "members":
+            return sorted({email_of(one) for one in raw if email_of(one)}) if isinstance(raw, list) else []
+        return row.codec.read_referral(raw)
 
     def read_opportunity(self, opportunity: Dict[str, Any]) -> Record:
         """An opportunity, as the gather query returns it, in neutral terms."""
@@ -248,19 +222,36 @@ class Mapping:
         unread: dict[str, str] = {}
         for row in self.fields:
             try:
-                if row.type == "status":
-                    values[row.name] = self.status_of_stage(opportunity)
-                elif row.type == "solutions":
-                    values[row.name] = sorted({item["id"] for item in self.solution_rows(opportunity)})
-                else:
-                    values[row.name] = row.codec.read_opportunity(opportunity.get(row.salesforce))
+                values[row.name] = self._here(row, opportunity)
             except Unreadable as error:
                 unread[row.name] = f"{row.label} in Salesforce: {error}"
+        if values.get("help") and "visible" in values:
+            values["visible"] = True  # asking for help implies it (connector-facts 3.1)
         if "currency" not in self.by_name and self.opportunity.company_currency:
             values["currency"] = self.opportunity.company_currency
-        token = opportunity.get(self.opportunity.token_field) if self.opportunity.token_field in opportunity else None
+        values["sync"] = bool(opportunity.get(self.opportunity.sync_field))
+        locked = {"deal_value": "follows the opportunity's products"} if opportunity.get("HasOpportunityLineItem") else {}
         has_token = self.opportunity.token_field in opportunity
-        return Record(values, unread, str(opportunity.get("LastModifiedDate") or ""), str(token or "") if has_token else None)
+        token = str(opportunity.get(self.opportunity.token_field) or "") if has_token else None
+        return Record(values, unread, str(opportunity.get("LastModifiedDate") or ""), token, locked=locked)
+
+    def _here(self, row: FieldRow, opportunity: Dict[str, Any]) -> Value:
+        if row.type == "status":
+            return self.status_of_stage(opportunity)
+        if row.type == "solutions":
+            return sorted({item["id"] for item in self.solution_rows(opportunity)})
+        if row.type == "members":
+            return sorted({email_of(one) for one in self.members(row, opportunity) if complete(one)})
+        if row.type == "answer":
+            return None
+        raw = value_at(opportunity, row.salesforce.replace(".", "/"))
+        if row.type == "help":
+            return help_code(raw)
+        return row.codec.read_opportunity(raw)
+
+    def members(self, row: FieldRow, opportunity: Dict[str, Any]) -> list[dict[str, Any]]:
+        """The people a row of type members stands for."""
+        return customer_contacts(opportunity) if row.frozen_once_shared else own_team(opportunity)
 
     def status_of_stage(self, opportunity: Dict[str, Any]) -> Value:
         """The neutral status of an opportunity's stage. Raises `Unreadable` for an open stage that is not mapped."""
@@ -286,7 +277,10 @@ class Mapping:
         return stage if self.stages_in_org is not None and stage not in self.stages_in_org else ""
 
     def solution_rows(self, opportunity: Dict[str, Any]) -> list[dict[str, Any]]:
-        """The deal's solutions as Partner Center names them: `{id, name, type, publisherName?, solutionType?}`, in row order."""
+        """The deal's solutions as Partner Center names them: `{id, name, type, publisherName?, solutionType?}`, in row order.
+
+        An opportunity without solution rows may still hold ids in the text field of the original's first versions.
+        """
         found: dict[str, dict[str, Any]] = {}
         for child in child_rows(opportunity, self.solutions.relationship):
             detail = child.get(self.solutions.detail_relationship) or {}
@@ -298,13 +292,49 @@ class Mapping:
                 if detail.get(self.solutions.type_field):
                     entry["solutionType"] = detail[self.solutions.type_field]
                 found.setdefault(identifier, entry)
+        if not found:
+            listed = re.split(r"[,;\s]+", str(opportunity.get(self.opportunity.products_field) or ""))
+            found = {identifier: {"id": identifier, "name": identifier, "type": "Name"} for identifier in listed if identifier}
         return list(found.values())
 
 
-def child_rows(record: Dict[str, Any], relationship: str) -> list[dict[str, Any]]:
-    """The rows of a child subquery, which is null when there are none."""
-    nested = record.get(relationship)
-    return list(nested.get("records") or []) if isinstance(nested, Dict) else []
+def base_field(place: str) -> str:
+    """The field of Opportunity that a place stands on: `Solution_Area__r.Name` stands on `Solution_Area__c`."""
+    first, dot, _ = place.partition(".")
+    if not dot:
+        return place
+    return f"{first[:-1]}c" if first.endswith("__r") else f"{first}Id"
+
+
+def help_code(raw: Any) -> Value:
+    """The code of a help the seller chose. Raises `Unreadable` for one Partner Center does not know."""
+    text = str(raw or "").strip()
+    if not text or text == "--None--":
+        return None
+    if text not in HELP_CODES:
+        raise Unreadable(f"{text!r} is not a help that Partner Center knows")
+    return HELP_CODES[text]
+
+
+def attribute_of(referral: Dict[str, Any], kind: str) -> Any:
+    """The id of an entry of additionalRequirements (partner-center 3.7)."""
+    listed = list_at(referral, "details/requirements/additionalRequirements/attributes")
+    return next((one.get("id") for one in listed if one.get("type") == kind), None)
+
+
+def answer_of(microsoft: Dict[str, Any] | None) -> Value:
+    """Microsoft's answer to a co-sell request, in words for the seller; None while there is none."""
+    if microsoft is None:
+        return None
+    status, substatus = str(microsoft.get("status") or ""), str(microsoft.get("substatus") or "")
+    reason = str(microsoft.get("statusReason") or "").strip()
+    if status == "Active":
+        names = [f"{one.get('firstName') or ''} {one.get('lastName') or ''}".strip() for one in list_at(microsoft, "team")]
+        return "Microsoft accepted" + (f": {', '.join(name for name in names if name)}" if any(names) else "")
+    if status == "Closed":
+        # No reason is given where the request expired, or below USD 25,000 (partner-center 5.5).
+        return f"Microsoft's side is closed: {substatus}" + (f" ({reason})" if reason else "")
+    return None
 
 
 def status_of(referral: Dict[str, Any]) -> str:
@@ -316,58 +346,7 @@ def status_of(referral: Dict[str, Any]) -> str:
         raise Unreadable(f"status {status or 'null'}/{substatus} is not known") from None
 
 
-_NEEDED = frozenset({"title", "status", "external_reference", "referral_id", "solutions"})
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Misconfigured(f"the mapping file {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Misconfigured(f"the mapping file {path} is not valid TOML: {error}") from error
-
-
-def _laid_over(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in overlay.items():
-        merged[key] = _laid_over(merged[key], value) if isinstance(value, dict) and isinstance(merged.get(key), dict) else value
-    return merged
-
-
-def _fault(one: Any) -> str:
-    given = json.dumps(one.get("input"), default=str)
-    return f"{one['msg']} (given: {given if len(given) < 80 else given[:77] + '...'})"
-
-
-def _report(source: str, faults: list[str]) -> str:
-    return f"{source}: {len(faults)} fault(s) in the mapping:\n" + "\n".join(f"  - {fault}" for fault in faults)
-
-
-def _row(name: str, row: _Row, checked: _File, faults: list[str]) -> FieldRow:
-    where = f"[fields.{name}]"
-    place = row.salesforce
-    if place.startswith("{"):
-        known = {**checked.switches.model_dump(), **checked.opportunity.model_dump()}
-        reference = place[1:-1]
-        place = str(known.get(reference, ""))
-        if reference not in known or not reference.endswith("_field"):
-            faults.append(f"{where} salesforce: {{{reference}}} is not the name of a field switch")
-    if not place and row.type != "solutions":
-        faults.append(f"{where} salesforce: name the Opportunity field")
-    path = row.partner_center.removeprefix("microsoft:")
-    of_microsoft = path != row.partner_center
-    if row.direction != "to_salesforce" and (of_microsoft or f"/{path}" not in PATCHABLE):
-        faults.append(f"{where} partner_center: Partner Center takes no change of {row.partner_center!r}; use direction = \"to_salesforce\"")
-    if row.direction == "both" and row.winner is None:
-        faults.append(f"{where} winner: a field that travels both ways needs a winner, \"salesforce\" or \"partner_center\"")
-    if row.type == "status" and name != "status":
-        faults.append(f"{where} type: only the field named status has the type status")
-    winner: Side = row.winner or (PARTNER_CENTER if row.direction == "to_salesforce" else SALESFORCE)
-    return FieldRow(name, path, place, row.type, row.direction, winner, row.clearing, row.optional, of_microsoft)
-
-
-def _clashes(rows: tuple[FieldRow, ...]) -> list[str]:
+def _clashes(rows: list[FieldRow], source: Source) -> list[str]:
     faults: list[str] = []
     for side, place in ((SALESFORCE, "salesforce"), (PARTNER_CENTER, "partner_center")):
         taken: dict[str, str] = {}
@@ -375,19 +354,8 @@ def _clashes(rows: tuple[FieldRow, ...]) -> list[str]:
             where = getattr(row, place)
             if not row.travels_to(side) or not where:
                 continue
-            if where in taken:
-                faults.append(f"[fields.{row.name}] {place}: {where!r} is already written by [fields.{taken[where]}]")
-            taken.setdefault(where, row.name)
-    return faults
-
-
-def _stage_faults(checked: _File) -> list[str]:
-    switches = checked.switches
-    named: dict[str, str] = {}
-    faults: list[str] = []
-    for switch in ("active_stage", "on_hold_stage", "won_stage", "lost_stage"):
-        stage = getattr(switches, switch)
-        if stage in named:
-            faults.append(f"[switches] {switch}: {stage!r} is already the {named[stage]}; the four stages must differ")
-        named.setdefault(stage, switch)
+            key = f"{row.of}:{where}"
+            if key in taken:
+                faults.append(f"{source.where('fields', row.name, place)}: {where!r} is already written by [fields.{taken[key]}]")
+            taken.setdefault(key, row.name)
     return faults

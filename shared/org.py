@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from shared.codecs import parse_instant
-from shared.creating import CONTACT_ROLES, TEAM_MEMBERS
+from shared.creating import Places
 from shared.errors import Gone, Misconfigured
-from shared.mapping import Mapping
+from shared.mapping import Mapping, base_field
+from shared.people import CONTACT_ROLES, TEAM_MEMBERS
 from shared.soql import identifier, literal
 
 # One second for the granularity of LastModifiedDate, one for the clocks of different hosts [N8].
@@ -37,51 +38,57 @@ class Shape:
     mapping: Mapping
     columns: tuple[str, ...]
     polled: tuple[str, ...]  # the columns whose change makes a poll mark the row
-    has_key: bool
     has_token: bool
+    has_team: bool
+    has_person_accounts: bool
+    places: Places
 
 
-def shape_of(mapping: Mapping, opportunity: Dict[str, Any]) -> Shape:
-    """Compares the mapping with the describe of Opportunity. Raises `Misconfigured` naming every field that is missing."""
+def shape_of(mapping: Mapping, opportunity: Dict[str, Any], account: Dict[str, Any]) -> Shape:
+    """Compares the mapping with the describes of Opportunity and Account. Raises `Misconfigured` naming every field that is missing."""
     fields = {str(field["name"]): field for field in opportunity.get("fields") or []}
     own = mapping.opportunity
-    missing = [row.salesforce for row in mapping.fields if row.salesforce and row.salesforce not in fields and not row.optional]
+    mapped = {base_field(row.salesforce): row for row in mapping.fields if row.salesforce}
+    missing = [name for name, row in mapped.items() if name not in fields and not row.optional]
     missing += [name for name in (own.sync_field, own.audit_field) if name not in fields]
+    account_fields = {str(one["name"]) for one in account.get("fields") or []}
+    places = _places(mapping, account_fields, own.key_field in fields)
+    if places.country_field not in account_fields:
+        missing.append(f"Account.{places.country_field}")
     if missing:
         raise Misconfigured(
             f"Salesforce does not show these fields of Opportunity to the integration user: {', '.join(sorted(set(missing)))}. "
             "Install the package and assign the integration permission set, or map other fields"
         )
-    lacking = frozenset(row.salesforce for row in mapping.fields if row.salesforce and row.salesforce not in fields)
+    lacking = frozenset(name for name in mapped if name not in fields)
     stages = frozenset(str(one["value"]) for one in fields["StageName"].get("picklistValues") or [] if one.get("active", True))
     fitted = replace(mapping.without(lacking), stages_in_org=stages or None)
 
-    mapped = [row.salesforce for row in fitted.fields if row.salesforce]
-    optional = [name for name in (own.help_field, own.intent_field) if name in fields]
-    has_token, has_key = own.token_field in fields, own.key_field in fields
-    polled = tuple(dict.fromkeys([*_ALWAYS[:2], *mapped, own.sync_field, *optional]))
-    account = dict.fromkeys(
-        [
-            "Account.Name",
-            "Account.BillingStreet",
-            "Account.BillingCity",
-            "Account.BillingState",
-            "Account.BillingPostalCode",
-            f"Account.{fitted.switches.country_field}",
-        ]
-    )
+    selected = [row.salesforce for row in fitted.fields if row.salesforce]
+    optional = [name for name in (own.cosell_type_field, own.products_field, "HasOpportunityLineItem") if name in fields]
+    has_token = own.token_field in fields
+    polled = tuple(dict.fromkeys([*_ALWAYS[:2], *selected, own.sync_field, *optional]))
+    address = ("Name", "BillingStreet", "BillingCity", places.state_field, "BillingPostalCode", places.country_field)
     people = [f"Owner.{name}" for name in ("FirstName", "LastName", "Email", "Phone")]
-    columns = [*_ALWAYS, *mapped, own.sync_field, own.audit_field, *optional, *([own.token_field] if has_token else []), *account, *people]
-    columns.append(
-        f"(SELECT ContactId, IsPrimary, Contact.FirstName, Contact.LastName, Contact.Email, Contact.Phone FROM {CONTACT_ROLES})"
-    )
+    columns = [*_ALWAYS, *selected, own.sync_field, own.audit_field, *optional, *([own.token_field] if has_token else [])]
+    columns += [*(f"Account.{name}" for name in address), *people]
+    columns.append(f"(SELECT ContactId, IsPrimary, Contact.FirstName, Contact.LastName, Contact.Email, Contact.Phone FROM {CONTACT_ROLES})")
     rows = fitted.solutions
     detail = rows.detail_relationship
     solutions = [f"{detail}.{name}" for name in ("Name", rows.identifier_field, rows.type_field, rows.publisher_field)]
     columns.append(f"(SELECT Id, {', '.join(solutions)} FROM {rows.relationship})")
-    if any(child.get("relationshipName") == TEAM_MEMBERS for child in opportunity.get("childRelationships") or []):
+    has_team = any(child.get("relationshipName") == TEAM_MEMBERS for child in opportunity.get("childRelationships") or [])
+    if has_team:
         columns.append(f"(SELECT UserId, User.FirstName, User.LastName, User.Email, User.Phone FROM {TEAM_MEMBERS})")
-    return Shape(fitted, tuple(dict.fromkeys(columns)), polled, has_key, has_token)
+    return Shape(fitted, tuple(dict.fromkeys(columns)), polled, has_token, has_team, "IsPersonAccount" in account_fields, places)
+
+
+def _places(mapping: Mapping, account_fields: set[str], has_key: bool) -> Places:
+    """With state and country picklists on, the codes stand in fields of their own (salesforce 10.2)."""
+    listed = "BillingCountryCode" in account_fields and mapping.switches.country_field == "BillingCountry"
+    if listed:
+        return Places("BillingCountryCode", "BillingStateCode", has_key)
+    return Places(mapping.switches.country_field, "BillingState", has_key)
 
 
 @dataclass(frozen=True)
@@ -102,17 +109,17 @@ class Org:
     def __init__(self, salesforce: Reads, mapping: Mapping) -> None:
         self._salesforce = salesforce
         self._mapping = mapping
-        self._shaped: tuple[dict[str, Any], Shape] | None = None
+        self._shaped: tuple[dict[str, Any], dict[str, Any], Shape] | None = None
 
     @property
     def shape(self) -> Shape:
         try:
-            described = self._salesforce.describe("Opportunity")
+            opportunity, account = self._salesforce.describe("Opportunity"), self._salesforce.describe("Account")
         except Gone as error:
-            raise Misconfigured("Salesforce does not show the object Opportunity to the integration user") from error
-        if self._shaped is None or self._shaped[0] is not described:
-            self._shaped = (described, shape_of(self._mapping, described))
-        return self._shaped[1]
+            raise Misconfigured(f"Salesforce does not show an object to the integration user that it needs: {error}") from error
+        if self._shaped is None or self._shaped[0] is not opportunity or self._shaped[1] is not account:
+            self._shaped = (opportunity, account, shape_of(self._mapping, opportunity, account))
+        return self._shaped[2]
 
     def opportunity(self, record_id: str) -> Reading:
         """One deal with its account, people and solutions. Raises `Gone` when it is deleted or invisible."""

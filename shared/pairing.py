@@ -161,5 +161,3 @@ def carried_referral(run: Run, opportunity: dict[str, Any]) -> str:
         if is_guid(value):
             return value
     return ""
-
-

@@ -39,7 +39,8 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes, what: str
     if status in (409, 412):
         return VersionConflict(message)
     if status in (408, 423, 425, 429) or status >= 500:
-        return TryLater(message, retry_after(headers))
+        # Throttling turns a call away at the gate; any other of these may follow a write that landed.
+        return TryLater(message, retry_after(headers), certain=status == 429)
     if status < 400:
         return Misconfigured(f"{message}. Partner Center does not redirect: check PARTNER_CENTER_API_URL and PARTNER_CENTER_WEBHOOKS_URL")
     return (InvalidRequest if status == 400 else Refused)(message, words, code)

@@ -12,9 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shared.codecs import Value
-from shared.mapping import ACTIVE, LOST, PARTNER_CENTER, PENDING, SALESFORCE, SIDE_NAMES, TERMINAL, WON, FieldRow, Mapping, Record, Side
+from shared.mapping import ACTIVE, LOST, PARTNER_CENTER, PENDING, SALESFORCE, SIDE_NAMES, TERMINAL, WON, FieldRow, Mapping, Record
+from shared.mapping_file import Side
 
 AGREED = "both sides agree"
+ANSWER, SYNC = "microsoft_answer", "sync"
+HAD_SOLUTIONS = "had_solutions"  # in memory: the opportunity had solution rows, so that having none now means they were removed
 STATUS_WORDS = {PENDING: "on hold", ACTIVE: "Active", WON: "Closed as Won", LOST: "Closed as Lost"}
 
 
@@ -60,6 +63,8 @@ class Change:
     def __str__(self) -> str:
         if self.field == "notes":
             return f"{self.label} updated, {self.why}"
+        if self.field in (ANSWER, SYNC):
+            return str(self.new) if self.field == ANSWER else self.why
         return f"{self.label} {_shown(self.field, self.old)} → {_shown(self.field, self.new)}, {self.why}"
 
 
@@ -98,8 +103,13 @@ def plan_pair(mapping: Mapping, there: Record, here: Record, known: Known) -> Pl
     notes = [*there.unread.values(), *here.unread.values()]
     unfinished = False
 
+    if here.values.get("solutions"):
+        memory[HAD_SOLUTIONS] = True
     for row in mapping.fields:
-        if row.name in pending_fields or row.name in there.unread or row.name in here.unread:
+        if row.name in pending_fields or not row.on_update or row.name in there.unread:
+            continue
+        # A stage nobody mapped is left alone, unless the deal is closed over there: then what it meant no longer matters.
+        if row.name in here.unread and not (row.type == "status" and closed_there):
             continue
         decided = _decide(row, there, here, memory, row.name in unsure)
         if decided.agreed is not _NOT_AGREED:
@@ -109,7 +119,7 @@ def plan_pair(mapping: Mapping, there: Record, here: Record, known: Known) -> Pl
         if change is None:
             notes += [decided.note] if decided.note else []
             continue
-        hindrance = _hindrance(mapping, row, change, here, closed_there, both_closed)
+        hindrance = _hindrance(mapping, row, change, there, here, closed_there, both_closed)
         if hindrance:
             notes.append(hindrance)
         elif change.side in repeats:
@@ -117,8 +127,17 @@ def plan_pair(mapping: Mapping, there: Record, here: Record, known: Known) -> Pl
         else:
             changes.append(change)
             unfinished = unfinished or decided.step
+    if _solutions_gone(here, memory) and not closed_there and SALESFORCE not in repeats:
+        # As the 2025 package does: a deal without a solution is not shared any more (connector-facts 2.10).
+        memory.pop(HAD_SOLUTIONS)
+        why = "Sync With Partner Center turned off, because the last solution was removed"
+        changes.append(Change(SALESFORCE, SYNC, "sync", True, False, why))
     known = Known(memory, known.announced, frozenset(unsure))
     return Plan(known, tuple(changes), repeats, tuple(dict.fromkeys(notes)), unfinished)
+
+
+def _solutions_gone(here: Record, memory: Dict[str, Value]) -> bool:
+    return here.values.get("solutions") == [] and bool(memory.get(HAD_SOLUTIONS)) and bool(here.values.get(SYNC))
 
 
 # -- announced writes ------------------------------------------------------------------------------------------------------------------
@@ -176,10 +195,19 @@ def _decide(row: FieldRow, there: Record, here: Record, memory: Dict[str, Value]
     p, s = there.values.get(row.name), here.values.get(row.name)
     if row.type == "solutions":
         return _decide_solutions(row, p or [], s or [], memory.get(row.name) or [])
+    if row.type == "members":
+        return _decide_members(row, p or [], s or [], memory)
+    if row.type == "answer":
+        told = p is None or p == memory.get(row.name)
+        return _Decision(None if told else Change(SALESFORCE, row.name, row.label, memory.get(row.name), p, "Microsoft's answer"))
+    if row.type == "help":
+        asked = memory.get(row.name)
+        return _Decision(note=f"{row.label}: once submitted it cannot be changed" if asked and s != asked else "")
     if p == s:
         return _Decision(agreed=p)
     if row.type == "status":
-        return _decide_status(row, p, s, memory)
+        remark = there.remarks.get("status", "")
+        return _decide_status(row, p, s, memory, f" ({remark})" if remark else "")
     if row.type == "one_way_flag":
         if s:
             return _Decision(Change(PARTNER_CENTER, row.name, row.label, p, True, "set in Salesforce"))
@@ -214,11 +242,13 @@ def _merge(row: FieldRow, p: Value, s: Value, memory: Dict[str, Value], unsure: 
     if p == m:
         return write(PARTNER_CENTER, "changed in Salesforce")
     if not row.clearing and (s is None or p is None):
-        return write(SALESFORCE if s is None else PARTNER_CENTER, "changed there, emptied here" if s is None else "changed here, emptied there")
+        return write(
+            SALESFORCE if s is None else PARTNER_CENTER, "changed there, emptied here" if s is None else "changed here, emptied there"
+        )
     return write(loser, f"changed on both sides, {SIDE_NAMES[row.winner]} wins", conflict=True)
 
 
-def _decide_status(row: FieldRow, p: Value, s: Value, memory: Dict[str, Value]) -> _Decision:
+def _decide_status(row: FieldRow, p: Value, s: Value, memory: Dict[str, Value], remark: str) -> _Decision:
     """Terminal beats open; of two terminal ones Partner Center's stands; in between, whoever moved (design, section 4)."""
 
     def write(side: Side, new: Value, why: str, conflict: bool = False, step: bool = False) -> _Decision:
@@ -226,8 +256,8 @@ def _decide_status(row: FieldRow, p: Value, s: Value, memory: Dict[str, Value]) 
 
     if p in TERMINAL:
         if s in TERMINAL:
-            return write(SALESFORCE, p, "closed differently on both sides, Partner Center stands", conflict=True)
-        return write(SALESFORCE, p, "closed in Partner Center")
+            return write(SALESFORCE, p, f"closed differently on both sides, Partner Center stands{remark}", conflict=True)
+        return write(SALESFORCE, p, f"closed in Partner Center{remark}")
     if s in TERMINAL:
         if s == WON and p == PENDING:
             # The service takes New to Closed only as Declined or Expired (partner-center 3.2): accept first.
@@ -254,15 +284,27 @@ def _decide_solutions(row: FieldRow, p: list[str], s: list[str], ours: list[str]
     return _Decision(Change(PARTNER_CENTER, row.name, row.label, p, {"list": target, "ours": ours_then}, "changed in Salesforce"))
 
 
-def _hindrance(mapping: Mapping, row: FieldRow, change: Change, here: Record, closed_there: bool, both_closed: bool) -> str:
+def _decide_members(row: FieldRow, p: list[str], s: list[str], memory: Dict[str, Value]) -> _Decision:
+    """People who joined in Salesforce are added over there, by e-mail; nobody is ever removed, and the first meeting adds nobody."""
+    joined = [one for one in s if one not in memory.get(row.name, s) and one not in p]
+    if not joined:
+        return _Decision(agreed=s)
+    return _Decision(Change(PARTNER_CENTER, row.name, row.label, p, {"list": sorted({*p, *joined}), "ours": s}, "changed in Salesforce"))
+
+
+def _hindrance(mapping: Mapping, row: FieldRow, change: Change, there: Record, here: Record, closed_there: bool, both_closed: bool) -> str:
     """Why a change that the merge wants is not made: a vendor's rule known beforehand. Empty when nothing is in the way."""
     if change.side == PARTNER_CENTER:
         if closed_there:
             return f"{row.label}: the referral is closed and takes no change"
         if here.values.get("status") == PENDING:
             return f"{row.label}: on hold, nothing travels to Partner Center until the stage is left"
+        if row.frozen_once_shared and there.values.get("visible"):
+            return f"{row.label}: frozen since the deal is shared with Microsoft"
         if row.type == "money" and str(change.new).startswith("-"):
             return f"{row.label}: a negative amount does not travel to Partner Center"
+    elif row.name in here.locked:
+        return f"{row.label}: {here.locked[row.name]}, it cannot be written"
     elif row.type == "status":
         if mapping.lacks_stage(change.new):
             return f"status: the org has no stage {mapping.lacks_stage(change.new)!r}; name an existing one under [switches] in the mapping"

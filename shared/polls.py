@@ -22,6 +22,8 @@ from shared.state import stamp
 from shared.world import World
 
 Found = tuple[str, str, str]  # record id, the owed name it stands for, stamp and content hash
+
+
 class TellsTime(Protocol):
     """A vendor's client: its clock now, as its last answer gave it."""
 
@@ -128,7 +130,7 @@ def _changed(world: World, columns: list[str], sobject: str, scope: str, since: 
     position = f"SystemModstamp >= {start}"
     while True:
         where = " AND ".join(f"({part})" for part in (position, scope) if part)
-        soql = f"SELECT {', '.join(columns)} FROM {sobject} WHERE {where} ORDER BY SystemModstamp ASC, Id ASC"  # noqa: S608 - built by `soql`
+        soql = f"SELECT {', '.join(columns)} FROM {sobject} WHERE {where} ORDER BY SystemModstamp ASC, Id ASC"
         page = world.salesforce.query(soql, include_deleted=True)
         yield from page.records
         if page.done or not page.records:

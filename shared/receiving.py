@@ -32,7 +32,9 @@ def is_record_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def partner_center_event(world: Callable[[], World], certificates: Callable[[], Certificates], headers: Mapping[str, str], raw: bytes) -> Answer:
+def partner_center_event(
+    world: Callable[[], World], certificates: Callable[[], Certificates], headers: Mapping[str, str], raw: bytes
+) -> Answer:
     """200 marked (or nothing to do), 400 not an event, 401 signature, 503 could not be stored."""
     if len(raw) > MAXIMUM_BODY:
         return 400, {"error": f"the body is larger than {MAXIMUM_BODY} bytes"}

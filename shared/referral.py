@@ -63,6 +63,18 @@ def value_at(record: Mapping[str, Any] | None, path: str) -> Any:
     return value
 
 
+def section_at(record: Mapping[str, Any] | None, path: str) -> Mapping[str, Any]:
+    """The object at a path; empty where it is missing, null or of another shape."""
+    value = value_at(record, path)
+    return value if isinstance(value, Mapping) else {}
+
+
+def list_at(record: Mapping[str, Any] | None, path: str) -> list[Mapping[str, Any]]:
+    """The objects of the list at a path; none where it is missing, null or of another shape."""
+    value = value_at(record, path)
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
 def holds(record: Mapping[str, Any], path: str) -> bool:
     """Whether the last key of the path is there, even with null: JSON Patch `replace` needs its target."""
     parent, _, key = path.rpartition("/")

@@ -17,7 +17,7 @@ from shared.org import Reading
 from shared.planning import AGREED
 from shared.state import Owed, Pair, stamp
 from shared.world import World
-from shared.writing import audit_text, latest_audit_line, name_with_mark
+from shared.writing import audit_text, name_with_mark, says_already
 
 log = logging.getLogger("cosell")
 
@@ -117,9 +117,9 @@ class Run:
         audit_field = self.mapping.opportunity.audit_field
         for _ in range(3):
             record = reading.record
-            if latest_audit_line(record.get(audit_field)) == text or self.world.settings.shadow:
+            if says_already(record.get(audit_field), text) or self.world.settings.shadow:
                 return
-            audit = audit_text(self.now, [text], record.get(audit_field))
+            audit = audit_text(self.mapping, self.now, text, record.get(audit_field))
             fields = {audit_field: audit, **name_with_mark(self.mapping, record, mark)}
             try:
                 if reading.settled:

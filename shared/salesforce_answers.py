@@ -18,7 +18,6 @@ CONSEQUENCES = frozenset({"PROCESSING_HALTED", "ALL_OR_NONE_OPERATION_ROLLED_BAC
 TRANSIENT = frozenset(
     {
         "UNABLE_TO_LOCK_ROW",
-        "REQUEST_LIMIT_EXCEEDED",
         "SERVER_UNAVAILABLE",
         "UNKNOWN_EXCEPTION",
         "QUERY_TIMEOUT",
@@ -40,6 +39,9 @@ CONFIGURATION = {
     "MALFORMED_QUERY": "the query is not valid SOQL: check the names in the mapping",
     "STORAGE_LIMIT_EXCEEDED": "the org is out of storage",
 }
+
+# A trigger or flow reports under its own code what stopped it: the lock it could not have, or a limit another moment may not reach.
+PASSING = ("UNABLE_TO_LOCK_ROW", "System.LimitException")
 
 # An hour: the daily request budget comes back slowly, and an approval lock waits for a person.
 SLOW_SECONDS = 3600.0
@@ -96,10 +98,11 @@ def decode_error(status: int, body: Any, what: str = "Salesforce") -> ConnectorE
         return VersionConflict(message)
     if code in CONFIGURATION:
         return Misconfigured(f"{message}. {CONFIGURATION[code]}")
-    if code == "ENTITY_IS_LOCKED" or (code == "REQUEST_LIMIT_EXCEEDED" and "TotalRequests" in words):
+    if code == "REQUEST_LIMIT_EXCEEDED" or status == 429:
+        return TryLater(message, SLOW_SECONDS if "TotalRequests" in words else None, certain=True)
+    if code == "ENTITY_IS_LOCKED":
         return TryLater(message, SLOW_SECONDS)
-    if code in TRANSIENT or status in (408, 420, 429) or status >= 500 or "UNABLE_TO_LOCK_ROW" in words:
-        # The last: a trigger or flow reports under its own code that it could not have the lock.
+    if code in TRANSIENT or status in (408, 409, 420) or status >= 500 or any(name in words for name in PASSING):
         return TryLater(message)
     if code == "DUPLICATE_VALUE":
         found = _RECORD_ID.findall(words)

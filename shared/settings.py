@@ -73,7 +73,8 @@ class Settings:
         """The settings the app runs on. Raises `Misconfigured` with every missing or wrong one and its remedy."""
         values, faults = _read(os.environ if environment is None else environment)
         settings = cls(**values)
-        faults += _missing(settings)
+        wrong = {fault.split()[0] for fault in faults}
+        faults += [fault for fault in _missing(settings) if fault.split()[0] not in wrong]
         if faults:
             raise Misconfigured(_report(faults))
         return settings

@@ -44,7 +44,7 @@ class SignIn(Generic[T]):
                 raise (
                     type(self._refusal)(*self._refusal.args)
                     if isinstance(self._refusal, SignInFailed)
-                    else TryLater(str(self._refusal), self._refused_until - now)
+                    else TryLater(str(self._refusal), self._refused_until - now, certain=True)
                 )
             try:
                 value, seconds = self._fetch()
@@ -52,6 +52,8 @@ class SignIn(Generic[T]):
                 self._refusal, self._refused_until = error, now + REFUSAL_SECONDS
                 raise
             except TryLater as error:
+                # The call this credential was for has not been sent.
+                error.certain = True
                 self._refusal, self._refused_until = error, now + (error.retry_after or 0.0)
                 raise
             self._value, self._good_until, self._refusal = value, now + seconds, None

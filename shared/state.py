@@ -5,6 +5,7 @@ Times are ISO texts in UTC with milliseconds, so that they sort as text. Rows ar
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import uuid
@@ -16,7 +17,7 @@ from typing import Any
 
 from shared.clock import Clock
 from shared.codecs import Value
-from shared.mapping import Side
+from shared.mapping_file import Side
 from shared.planning import Announced, Announcement, Known
 from shared.tables import Row, RowChanged, RowExists, Stored, Tables
 
@@ -166,10 +167,8 @@ class State:
         """Makes sure that the other record's name leads to the pair. A name that already stands for something keeps its meaning."""
         if name == pair:
             return
-        try:
+        with contextlib.suppress(RowExists):
             self._tables.insert("links", name, "link", {"kind": "alias", "pair": pair})
-        except RowExists:
-            pass
 
     def links(self) -> Iterator[Pair | Alias]:
         """Every link, for the full sweep; never on the path of a deal."""
@@ -181,7 +180,7 @@ class State:
         """Appends what is about to happen (or was decided) to the pair's history, newest first."""
         now = self._clock.now()
         newest_first = f"{10**17 - int(now.timestamp() * 1_000_000):017d}-{uuid.uuid4().hex[:8]}"
-        row = {"at": stamp(now), "kind": kind} | _packed({"text": text, "details": json.dumps(details) if details is not None else ""})
+        row = {"at": stamp(now), "kind": kind} | _packed({"text": text, "details": _json(details) if details is not None else ""})
         self._tables.insert("history", pair, newest_first, row)
 
     def history(self, pair: str) -> Iterator[dict[str, Any]]:
@@ -211,7 +210,10 @@ class State:
         self._tables.merge("cursors", "flows", flow, {"at": stamp(self._clock.now()), "details": json.dumps(details or {})})
 
     def flows(self) -> dict[str, dict[str, Any]]:
-        return {one.key: {"at": one.row.get("at", ""), **json.loads(one.row.get("details") or "{}")} for one in self._tables.list("cursors", "flows")}
+        return {
+            one.key: {"at": one.row.get("at", ""), **json.loads(one.row.get("details") or "{}")}
+            for one in self._tables.list("cursors", "flows")
+        }
 
     def seen(self, poll: str) -> dict[str, str]:
         """The rows of a poll's window that were marked already: record id -> stamp and content hash."""
@@ -229,6 +231,11 @@ class State:
 
 def _bucket(name: str) -> str:
     return f"{int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % _BUCKETS:02d}"
+
+
+def _json(value: Any) -> str:
+    """JSON with its letters as they are: escaped, a long note in many a language would outgrow the row."""
+    return json.dumps(value, ensure_ascii=False, default=dict)
 
 
 def _packed(texts: Dict[str, str]) -> Row:
@@ -273,15 +280,25 @@ def _pair_row(pair: Pair) -> Row:
         for side, one in pair.known.announced.items()
     }
     texts = {
-        "memory": json.dumps(dict(pair.known.memory)),
-        "announced": json.dumps(announced) if announced else "",
-        "create": json.dumps(vars(pair.create), default=dict) if pair.create else "",
-        "unsure": json.dumps(sorted(pair.known.unsure)) if pair.known.unsure else "",
+        "memory": _json(dict(pair.known.memory)),
+        "announced": _json(announced) if announced else "",
+        "create": _json(vars(pair.create)) if pair.create else "",
+        "unsure": _json(sorted(pair.known.unsure)) if pair.known.unsure else "",
         "outcome": pair.outcome,
     }
     plain = {
         name: getattr(pair, name)
-        for name in ("referral_id", "engagement_id", "opportunity_id", "microsoft_id", "help_code", "next_step", "lease_until", "holder", "checked_at")
+        for name in (
+            "referral_id",
+            "engagement_id",
+            "opportunity_id",
+            "microsoft_id",
+            "help_code",
+            "next_step",
+            "lease_until",
+            "holder",
+            "checked_at",
+        )
     }
     return {"kind": "pair"} | plain | _packed(texts)
 
@@ -307,7 +324,17 @@ def _link(stored: Stored) -> Pair | Alias:
     )
     plain = {
         name: str(row.get(name) or "")
-        for name in ("referral_id", "engagement_id", "opportunity_id", "microsoft_id", "help_code", "next_step", "lease_until", "holder", "checked_at")
+        for name in (
+            "referral_id",
+            "engagement_id",
+            "opportunity_id",
+            "microsoft_id",
+            "help_code",
+            "next_step",
+            "lease_until",
+            "holder",
+            "checked_at",
+        )
     }
     return Pair(
         name=stored.partition,

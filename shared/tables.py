@@ -53,7 +53,7 @@ class Tables(Protocol):
         ...
 
     def delete(self, table: str, partition: str, key: str, etag: str) -> None:
-        """Raises `RowChanged` unless the row still has `etag`."""
+        """Raises `RowChanged` when the row no longer has `etag`; a row that is gone already does not matter."""
         ...
 
     def list(self, table: str, partition: str | None = None, *, before: tuple[str, str] | None = None) -> Iterator[Stored]:
@@ -110,8 +110,9 @@ class MemoryTables:
 
     def delete(self, table: str, partition: str, key: str, etag: str) -> None:
         with self._lock:
-            self._expect(table, partition, key, etag)
-            del self._rows[table, partition, key]
+            if (table, partition, key) in self._rows:
+                self._expect(table, partition, key, etag)
+                del self._rows[table, partition, key]
 
     def list(self, table: str, partition: str | None = None, *, before: tuple[str, str] | None = None) -> Iterator[Stored]:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -47,10 +48,8 @@ class WakeQueue:
         try:
             with self._lock:
                 if not self._ready:
-                    try:
+                    with contextlib.suppress(ResourceExistsError):
                         self._queue.create_queue()
-                    except ResourceExistsError:
-                        pass
                     self._ready = True
             return operation()
         except AzureError as error:

@@ -9,7 +9,8 @@ from typing import Any
 
 from shared.codecs import CHECK, Value, clip, mark_of, strip_marks
 from shared.mapping import ACTIVE, LOST, PARTNER_CENTER, PENDING, SALESFORCE, WON, Mapping
-from shared.planning import Change, Plan
+from shared.people import email_of
+from shared.planning import SYNC, Change, Plan
 from shared.referral import PATCHABLE, holds, value_at
 
 AUDIT_LENGTH = 32_000  # Audit__c holds 100,000 (connector-facts 3.1); its newest part is what anybody reads
@@ -31,8 +32,8 @@ def referral_patch(mapping: Mapping, plan: Plan, referral: Dict[str, Any], oppor
             operations += [_operation(referral, "status", status), _operation(referral, "substatus", substatus)]
             if change.new == LOST and mapping.lost_reason:
                 operations.append(_operation(referral, "statusReason", mapping.lost_reason))
-        elif row.type == "solutions":
-            operations.append(_operation(referral, row.partner_center, _solution_entries(mapping, change, referral, opportunity)))
+        elif row.type in ("solutions", "members"):
+            operations.append(_operation(referral, row.partner_center, _entries(mapping, change, referral, opportunity)))
         else:
             operations.append(_operation(referral, row.partner_center, row.codec.write_referral(change.new)))
     return operations
@@ -44,12 +45,21 @@ def _operation(referral: Dict[str, Any], path: str, value: Any) -> dict[str, Any
     return {"op": "replace" if holds(referral, path) else "add", "path": f"/{path}", "value": value}
 
 
-def _solution_entries(mapping: Mapping, change: Change, referral: Dict[str, Any], opportunity: Dict[str, Any]) -> list[dict[str, Any]]:
-    """The whole list as Partner Center wants it: entries that stand are sent back as they were read, new ones come from the rows."""
-    wanted = change.new["list"]
-    standing = {str(item.get("id")): item for item in value_at(referral, "details/requirements/solutions") or [] if isinstance(item, Dict)}
-    ours = {item["id"]: item for item in mapping.solution_rows(opportunity)}
-    return [dict(standing.get(identifier) or ours[identifier]) for identifier in wanted]
+def _entries(mapping: Mapping, change: Change, referral: Dict[str, Any], opportunity: Dict[str, Any]) -> list[dict[str, Any]]:
+    """The whole list as Partner Center wants it: entries that stand are sent back as they were read, new ones come from Salesforce."""
+    row = mapping.by_name[change.field]
+
+    def key(item: Dict[str, Any]) -> str:
+        return str(item.get("id")) if row.type == "solutions" else email_of(item)
+
+    ours = mapping.solution_rows(opportunity) if row.type == "solutions" else mapping.members(row, opportunity)
+    listed = value_at(referral, row.partner_center)
+    standing = {key(item): item for item in (listed if isinstance(listed, list) else []) if isinstance(item, Dict)}
+    new = {key(item): item for item in ours}
+    # In the order they stand, so that only the end of the list changes.
+    order = [name for name in standing if name in change.new["list"]]
+    order += [name for name in change.new["list"] if name not in standing]
+    return [dict(standing.get(name) or new[name]) for name in order]
 
 
 def opportunity_fields(
@@ -59,7 +69,12 @@ def opportunity_fields(
     fields: dict[str, Any] = {}
     changes = plan.to(SALESFORCE)
     for change in changes:
+        if change.field == SYNC:
+            fields[mapping.opportunity.sync_field] = False
+            continue
         row = mapping.by_name[change.field]
+        if row.type == "answer":
+            continue  # told in the audit line alone
         if row.type == "title":
             fields[row.salesforce] = marked_name(mapping, str(change.new), CHECK)
         elif row.type == "status":
@@ -69,7 +84,8 @@ def opportunity_fields(
     title = mapping.by_name["title"].salesforce
     if title not in fields and mark_of(opportunity.get(title)) != CHECK:
         fields.update(name_with_mark(mapping, opportunity, CHECK))
-    fields[mapping.opportunity.audit_field] = audit_text(now, [audit_line(changes)], opportunity.get(mapping.opportunity.audit_field))
+    audit = mapping.opportunity.audit_field
+    fields[audit] = audit_text(mapping, now, audit_line(changes), opportunity.get(audit))
     if has_token:
         fields[mapping.opportunity.token_field] = token
     return fields
@@ -102,14 +118,12 @@ def audit_line(changes: Iterable[Change]) -> str:
     return "; ".join(str(change) for change in changes)
 
 
-def audit_text(now: datetime, lines: Iterable[str], previous: Value) -> str:
-    """The audit text with new lines on top, UTC, cut at its oldest end."""
-    stamp = now.strftime("%Y-%m-%d %H:%M")
-    text = "\n".join([*(f"{stamp} - {line}" for line in lines), *([str(previous)] if previous else [])])
-    return clip(text, AUDIT_LENGTH)
+def audit_text(mapping: Mapping, now: datetime, text: str, previous: Value) -> str:
+    """The audit text with a new entry on top, UTC, cut at its oldest end."""
+    entry = mapping.audit_line.replace("{time}", now.strftime("%Y-%m-%d %H:%M")).replace("{text}", text)
+    return clip("\n".join([entry, *([str(previous)] if previous else [])]), AUDIT_LENGTH)
 
 
-def latest_audit_line(audit: Value) -> str:
-    """The newest line without its time, to see whether it would only be said again."""
-    first = str(audit or "").splitlines()[:1]
-    return first[0].partition(" - ")[2] if first else ""
+def says_already(audit: Value, text: str) -> bool:
+    """Whether the newest entry says the same, whatever its time."""
+    return text in str(audit or "").partition("\n")[0]

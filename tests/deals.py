@@ -199,8 +199,6 @@ def load(overlay: dict[str, Any] | None) -> Mapping:
     """The shipped mapping with an overlay given as a dictionary."""
     import tomllib
 
-    from shared.mapping import SHIPPED, _laid_over
+    from shared.mapping_file import SHIPPED, laid_over
 
-    return Mapping.compile(_laid_over(tomllib.loads(SHIPPED.read_text(encoding="utf-8")), overlay or {}), "test")
-
-
+    return Mapping.compile(laid_over(tomllib.loads(SHIPPED.read_text(encoding="utf-8")), overlay or {}))

@@ -14,8 +14,8 @@ import pytest
 
 from shared import creation, flows, org, planning, polls, run, state
 from shared.mapping import PARTNER_CENTER, SALESFORCE
-from shared.partner_center import PartnerCenter
 from shared.pairing import opportunity_name, referral_name
+from shared.partner_center import PartnerCenter
 from shared.planning import Known
 from shared.run import Outcome
 from shared.salesforce import Salesforce
@@ -238,7 +238,9 @@ def n6() -> None:
     polls.resume_owed_work(p.w.world)
     p.w.work()
     p.rests_at(ALICE)  # Salesforce wins, but history must hold what was overridden
-    overridden = [one["details"]["overrides"] for one in p.w.world.state.history(p.name) if one["details"] and one["details"].get("overrides")]
+    overridden = [
+        one["details"]["overrides"] for one in p.w.world.state.history(p.name) if one["details"] and one["details"].get("overrides")
+    ]
     assert {"deal_value": str(PAUL)} in overridden
 
 

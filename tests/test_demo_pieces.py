@@ -1,0 +1,68 @@
+"""The demo fails when the product does: its checks refuse what the stories promise not to happen."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from demo import checking
+from demo.stage import Seen, StoryFailed
+from simulator.core import Call
+from simulator.core import Host as VendorHost
+
+BEGAN = datetime(2026, 11, 2, 9, tzinfo=UTC)
+CHANGE = b'[{"op": "replace", "path": "/details/dealValue", "value": 62500}]'
+
+
+def call(host: VendorHost = "partner_center", method: str = "PATCH", status: int = 200, **headers: str) -> Call:
+    at = BEGAN + timedelta(seconds=1)
+    return Call(host, method, "/v1.0/engagements/referrals/1", "", status, at, headers or {"if-match": '"1"'}, CHANGE)
+
+
+def test_one_conditional_patch_is_what_an_edit_may_lead_to() -> None:
+    read = call(method="GET")
+    assert checking.only_write(Seen(BEGAN, [read, call()]), "partner_center") == call()
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [],
+        [call(), call()],
+        [call(), call("salesforce")],
+        [call("salesforce")],
+        [call(method="POST")],
+        [call(status=412)],
+        [call(accept="application/json")],
+    ],
+    ids=["none", "doubled", "echoed to the other side", "to the wrong side", "not a patch", "refused", "unconditional"],
+)
+def test_an_edit_that_led_to_anything_else_fails_the_demo(calls: list[Call]) -> None:
+    with pytest.raises(StoryFailed):
+        checking.only_write(Seen(BEGAN, calls), "partner_center")
+
+
+def test_a_write_with_more_than_the_change_fails_the_demo() -> None:
+    checking.expect_changed(call(), ["/details/dealValue"])
+    with pytest.raises(StoryFailed):
+        checking.expect_changed(call(), [])
+
+
+def test_a_write_with_nothing_left_to_do_fails_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    class Restless:
+        """A stage on which the timers do not find peace."""
+
+        class app:  # noqa: N801
+            class host:  # noqa: N801
+                timers = ("reconcile",)
+
+        @staticmethod
+        def run_every_timer() -> Seen:
+            return Seen(BEGAN, [call("salesforce")])
+
+    restless: Any = Restless()
+    with pytest.raises(StoryFailed, match="salesforce PATCH"):
+        checking.then_quiet(restless, checking.Teller())
+    assert "Then quiet" in capsys.readouterr().out
