@@ -106,10 +106,11 @@ def partner_center_catch_up(timer: func.TimerRequest) -> None:
 @app.function_name("resume_owed_work")
 @app.timer_trigger(arg_name="timer", schedule="%RESUME_SCHEDULE%", run_on_startup=False)
 def resume_owed_work(timer: func.TimerRequest) -> None:
-    """Wakes what is due."""
-    from shared import polls
+    """Wakes what is due, and looks after the webhook registration."""
+    from shared import polls, watching
 
     _timed("resume_owed_work", polls.resume_owed_work)
+    watching.watch_registration(composition.world())
 
 
 @app.function_name("reconcile")
@@ -124,7 +125,9 @@ def reconcile(timer: func.TimerRequest) -> None:
 def _timed(name: str, flow: Any) -> None:
     whole = composition.world()
     found = flow(whole)
-    whole.state.succeeded(name, {"found": found if isinstance(found, int) else vars(found)})
+    usage = whole.salesforce.api_usage
+    spent = {"salesforce_api_calls": {"used": usage[0], "limit": usage[1]}} if usage else {}
+    whole.state.succeeded(name, {"found": found if isinstance(found, int) else vars(found), **spent})
     log.info("%s: %s", name, found)
 
 

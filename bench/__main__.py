@@ -31,12 +31,15 @@ TEXT = """\
 
 Made by `make bench` on: {machine}.
 
-The connector, the simulator of both vendors and the storage emulator shared that machine, and one Python process held the first two.
+The connector, the simulator of both vendors and the storage emulator shared that machine, and one Python process held the first two:
+compare runs on one machine, and expect more of Azure.
 
 ## Calls
 
 Counted by the simulator (PC is Partner Center, SF is Salesforce). The poll that finds edits is one query for all of them and is not
-counted with each. Once per process, and counted nowhere else: {once}.
+counted with each.
+
+Calls made once per process, and counted nowhere else: {once}.
 
 {situations}
 

@@ -29,7 +29,7 @@ def first_of_a_process(stage: Stage) -> str:
     make_deal(stage, "Warm-up")
     calm(stage)
     kinds = collections.Counter(kept(call) for call in stage.sim.journal.calls())
-    return ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()) if kind)
+    return ", ".join(f"{kind} {number}" for kind, number in sorted(kinds.items()) if kind)
 
 
 def all_situations(stage: Stage, pairs: Sequence[int]) -> list[Situation]:
@@ -176,13 +176,13 @@ def watch(stage: Stage, action: Callable[[], object]) -> Seen:
 def kept(call: Call) -> str:
     """What the process asks once and keeps, in words; empty for every other call."""
     if call.host == "salesforce" and call.path.endswith("/describe"):
-        return "describe of Salesforce objects"
+        return "describing Salesforce objects"
     if call.host == "salesforce" and "/oauth2/" in call.path:
-        return "sign-in to Salesforce"
+        return "signing in to Salesforce"
     return {
-        "entra": "calls to sign in to Partner Center",
-        "certificates": "download of the certificate that signs events",
-        "webhooks": "calls to register the webhook",
+        "entra": "signing in to Partner Center",
+        "certificates": "fetching the certificate that signs events",
+        "webhooks": "registering the webhook",
     }.get(call.host, "")
 
 

@@ -1,4 +1,4 @@
-"""The main job, live and narrated: one deal travels each way, on the real parts, with no account anywhere.
+"""The main job, live and narrated: deals travel each way, on the real parts, with no account anywhere.
 
-`stage` starts everything, `telling` prints, and each story is one function in a module of its own, listed in `stories`.
+`stage` starts everything, `telling` prints, `checking` and `edits` assert, and each story is one function, listed in `stories`.
 """

@@ -1,4 +1,4 @@
-"""`python -m demo`: both scenarios live, narrated, on this machine; it ends by itself, with 1 if a promise was not kept."""
+"""`python -m demo`: every scenario live, narrated, on this machine; it ends by itself, with 1 if a promise was not kept."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from devhost.worker import FunctionFailed, LoadFailed
 
 TEACH = """\
 Starts storage (Azurite), a strict simulator of Partner Center and Salesforce over HTTPS, and the real function app on Microsoft's
-worker library; registers the webhook; then tells what happens to a deal that begins in Salesforce and to one that begins in
-Partner Center. After each story every timer runs again, and nothing may be written. No account is needed, nothing leaves this machine.
+worker library; registers the webhook; then tells what happens to a deal that begins in Salesforce, to one that begins in Partner Center,
+to invitations that are accepted and declined, and to solutions that come and go. After each story every timer runs again, and nothing may be written. No account is needed, nothing leaves this machine.
 
 examples:
-  python -m demo                           both stories, under a minute
-  python -m demo partner-center-first      one of them
+  python -m demo                           all stories, under a minute
+  python -m demo accept solutions          some of them
   python -m demo --stay                    afterwards keep everything running: edit either side in a browser and watch it arrive
   python -m demo --verbose 2>demo.log      with the app's own log
 """

@@ -12,6 +12,8 @@ from simulator.core import Call
 from simulator.core import Host as VendorHost
 
 NAMES: dict[VendorHost, str] = {"partner_center": "Partner Center", "salesforce": "Salesforce"}
+# What every write to an opportunity carries for the seller and for us, beside the change itself.
+BESIDE = ("Audit__c", "Co_sell_Token__c")
 
 
 def expect(what: str, wanted: Any, found: Any) -> None:
@@ -43,13 +45,18 @@ def expect_changed(call: Call, wanted: Iterable[str], also: Iterable[str] = ()) 
     expect("fields in the write", sorted(wanted), sorted(patched(call) - set(also)))
 
 
+def expect_no_write(seen: Seen, why: str) -> None:
+    """That neither vendor was written to; `why` says to a person why nothing should have been."""
+    writes = [f"{call.host} {call.method} {call.path} {call.body.decode()}" for call in seen.calls if call.mutating]
+    if writes:
+        raise StoryFailed(f"{why}, but the connector wrote: {'; '.join(writes)}")
+
+
 def then_quiet(stage: Stage, tell: Teller) -> None:
     """Asserts that another two rounds of every timer write nothing to either vendor, and tells the counts."""
     tell.step(f"Then quiet. Each of the {len(stage.app.host.timers)} timers runs again, twice, the full sweep of both sides included.")
     for _ in range(2):
         seen = stage.run_every_timer()
-        writes = [f"{call.host} {call.method} {call.path} {call.body.decode()}" for call in seen.calls if call.mutating]
-        if writes:
-            raise StoryFailed(f"with nothing left to do, the connector wrote: {'; '.join(writes)}")
+        expect_no_write(seen, "there was nothing left to do")
         counts = (f"{NAMES[host]} {len(seen.reads(host))} reads, {len(seen.writes(host))} writes" for host in NAMES)
         tell.then((stage.sim.clock.now() - seen.began).total_seconds(), "; ".join(counts))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from datetime import date, timedelta
 from typing import Any
 
-from demo.checking import expect, expect_changed, only_write, then_quiet
+from demo.checking import expect, expect_changed, then_quiet
+from demo.edits import reaches_salesforce
 from demo.stage import Stage, StoryFailed
-from demo.telling import Teller, condition
+from demo.telling import Teller
 from simulator.core import Call
 from simulator.webhooks import Delivery
 
 NAME = "Northwind cloud migration"
 EXTRA_COPIES = 2
-# What every write to an opportunity carries for the seller and for us, beside the change itself.
-BESIDE = ("Audit__c", "Co_sell_Token__c")
 
 
 def partner_center_first(stage: Stage, tell: Teller) -> None:
@@ -132,17 +130,5 @@ def tell_opportunity(stage: Stage, tell: Teller, opportunity: dict[str, Any], se
 
 def edit(stage: Stage, tell: Teller, opportunity_id: str, referral_id: str, what: str, changes: dict[str, Any], fields: list[str]) -> None:
     """One edit in the portal, its event three times, and the one write it becomes."""
-    before = stage.sim.salesforce.record(opportunity_id)
-
-    def arrived() -> bool:
-        now = stage.sim.salesforce.record(opportunity_id)
-        return all(now[name] != before[name] for name in fields)
-
     tell.step(f"In the portal somebody changes {what}.")
-    seen = stage.act(lambda: stage.sim.people.portal_edit(referral_id, changes), arrived, f"{what} reaches Salesforce")
-    call = only_write(seen, "salesforce")
-    expect_changed(call, fields, also=BESIDE)
-    tell.then(seen.seconds(call), "one write to Salesforce, with nothing in it but the change and its audit entry")
-    tell.fine_print(condition(call))
-    body = json.loads(call.body)
-    tell.facts([(name, body[name]) for name in fields] + [("Audit", str(body.get("Audit__c") or "").splitlines()[0])])
+    reaches_salesforce(stage, tell, opportunity_id, what, lambda: stage.sim.people.portal_edit(referral_id, changes), fields)

@@ -6,7 +6,8 @@ import json
 from datetime import date, timedelta
 from typing import Any
 
-from demo.checking import expect, expect_changed, only_write, then_quiet
+from demo.checking import expect, then_quiet
+from demo.edits import reaches_partner_center
 from demo.stage import Seen, Stage, StoryFailed
 from demo.telling import Teller
 from simulator.salesforce import Deal
@@ -86,17 +87,8 @@ def tell_link(tell: Teller, seen: Seen, opportunity: dict[str, Any], referral_id
 
 def edit(stage: Stage, tell: Teller, deal: Deal, referral_id: str, what: str, fields: dict[str, Any], paths: list[str]) -> None:
     """One edit in Salesforce, and the one JSON Patch it becomes."""
-    before = stage.sim.referral(referral_id)["eTag"]
     tell.step(f"She changes {what}.")
-    seen = stage.act(
-        lambda: stage.seller_edits(deal.opportunity, **fields),
-        lambda: stage.sim.referral(referral_id)["eTag"] != before,
-        f"{what} reaches Partner Center",
-    )
-    call = only_write(seen, "partner_center")
-    expect_changed(call, paths)
-    expect("If-Match", before, call.headers.get("if-match"))
-    tell.patch(seen, call)
+    reaches_partner_center(stage, tell, referral_id, what, lambda: stage.seller_edits(deal.opportunity, **fields), paths)
 
 
 def later(days: int) -> str:

@@ -96,10 +96,11 @@ class Stage:
         self.rest()
         return Seen(began, self.sim.journal.calls(since=position))
 
-    def run_every_timer(self) -> Seen:
-        """Another round of every timer, and the rest that follows."""
+    def run_every_timer(self, first: Callable[[], object] = lambda: None) -> Seen:
+        """Another round of every timer and the rest that follows; what is done `first` is found by that round, whatever the schedules."""
 
         def round_of_timers() -> None:
+            first()
             for name in self.app.host.timers:
                 self.app.run_timer(name)
 

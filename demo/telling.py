@@ -48,11 +48,18 @@ class Teller:
                 print(f"{'':{indent}}{'':{width}}  {line}", flush=True)
 
     def patch(self, seen: Seen, call: Call) -> None:
-        """One JSON Patch as it went over the wire, with the condition it was sent under."""
+        """One JSON Patch as it went over the wire, with the condition it was sent under; empty members of list entries are left out."""
         self.then(seen.seconds(call), "one PATCH, with nothing in it but the change")
         self.fine_print(condition(call))
         for operation in json.loads(call.body):
-            self.fine_print(json.dumps(operation, ensure_ascii=False))
+            self.fine_print(json.dumps(operation | {"value": _filled(operation["value"])}, ensure_ascii=False))
+
+    def update(self, seen: Seen, call: Call, fields: Iterable[str]) -> None:
+        """One update of a Salesforce record: the condition it was sent under, these fields, and the newest audit entry."""
+        self.then(seen.seconds(call), "one write to Salesforce, with nothing in it but the change and its audit entry")
+        self.fine_print(condition(call))
+        body = json.loads(call.body)
+        self.facts([(name, body[name]) for name in fields] + [("Audit", str(body.get("Audit__c") or "").splitlines()[0])])
 
     def fine_print(self, text: str) -> None:
         for line in _wrapped(text, WIDTH - DETAIL):
@@ -65,6 +72,12 @@ def condition(call: Call) -> str:
         if value := call.headers.get(name.lower()):
             return f"{name}: {value}"
     return "unconditional"
+
+
+def _filled(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    return [{name: part for name, part in entry.items() if part is not None} if isinstance(entry, dict) else entry for entry in value]
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -18,7 +18,7 @@ Value = Any  # str | bool | list[str] | None
 CHECK, CROSS = "✓", "✗"
 _MARKS = re.compile(r"^[\s✓✔✗✘✕✖❌\ufe0f]+")
 
-NAME_LENGTH = 118  # Opportunity.Name holds 120, two of them for the mark
+NAME_LENGTH = 120  # Opportunity.Name; a name that leaves no room for the mark goes without
 LONG_TEXT_LENGTH = 32_000  # Opportunity.Description
 
 
@@ -60,12 +60,17 @@ def mark_of(name: Any) -> str:
     return CHECK if any(sign in marks for sign in "✓✔") else ""
 
 
+def _whole(text: str) -> str:
+    """The text without halves of characters, which JSON can carry and no encoding can."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def _text(raw: Any, length: int = 255) -> Value:
     if raw is None:
         return None
     if isinstance(raw, (dict, list)):
         raise Unreadable("expected text")
-    return clip(str(raw).strip(), length) or None
+    return clip(_whole(str(raw)).strip(), length) or None
 
 
 def _long_text(raw: Any) -> Value:
@@ -73,7 +78,7 @@ def _long_text(raw: Any) -> Value:
         return None
     if isinstance(raw, (dict, list)):
         raise Unreadable("expected text")
-    text = str(raw).replace("\r\n", "\n").replace("\r", "\n")
+    text = _whole(str(raw)).replace("\r\n", "\n").replace("\r", "\n")
     return clip(text.strip(), LONG_TEXT_LENGTH) or None
 
 
@@ -91,11 +96,10 @@ def _money(raw: Any) -> Value:
         amount = Decimal(str(raw).strip())
     except InvalidOperation:
         raise Unreadable(f"not an amount: {raw!r}") from None
-    if not amount.is_finite():
-        raise Unreadable(f"not an amount: {raw!r}")
+    if not amount.is_finite() or abs(amount) >= Decimal("1e16"):  # Amount holds 16 digits before the point
+        raise Unreadable(f"not an amount: {str(raw)[:40]!r}")
     # Both sides keep cents: a third decimal would come back rounded and look like an edit.
-    amount = amount.quantize(Decimal("0.01")) if abs(amount) < Decimal("1e16") else amount
-    return format(amount.normalize() + 0, "f")
+    return format(amount.quantize(Decimal("0.01")).normalize() + 0, "f")
 
 
 def _amount(value: Value) -> Any:
@@ -130,7 +134,10 @@ def parse_instant(text: str) -> datetime:
         raise ValueError(f"not a time: {text!r}")
     base, fraction, zone = found.groups()
     zone = "+00:00" if not zone or zone in "zZ" else (zone if ":" in zone else f"{zone[:3]}:{zone[3:]}")
-    return datetime.fromisoformat(f"{base}.{((fraction or '.')[1:] + '000000')[:6]}{zone}").astimezone(UTC)
+    try:
+        return datetime.fromisoformat(f"{base}.{((fraction or '.')[1:] + '000000')[:6]}{zone}").astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"not a time: {text!r}") from error
 
 
 def _flag(raw: Any) -> Value:

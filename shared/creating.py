@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.codecs import CHECK, Value, strip_marks
-from shared.mapping import FieldRow, Mapping, Record
-from shared.people import customer_contacts, own_team
+from shared.mapping import SALESFORCE, FieldRow, Mapping, Record
+from shared.people import complete, customer_contacts, own_team
 from shared.referral import MICROSOFT, list_at, section_at, value_at
 from shared.writing import audit_text, marked_name
 
@@ -38,8 +38,7 @@ def draft_referral(mapping: Mapping, opportunity: Dict[str, Any], here: Record, 
     account = opportunity.get("Account") or {}
     help_code = str(here.values.get("help") or "")
     solutions = mapping.solution_rows(opportunity)
-    contacts = customer_contacts(opportunity)
-    team = own_team(opportunity)
+    contacts, team = _acceptable(customer_contacts(opportunity)), _acceptable(own_team(opportunity))
     country = str(account.get(country_field) or "").strip()
     visible = bool(here.values.get("visible"))
     values = here.values
@@ -118,11 +117,16 @@ def draft_referral(mapping: Mapping, opportunity: Dict[str, Any], here: Record, 
     for row in mapping.fields:
         _put_own_row(body, row, values)
     for path, constant in mapping.create.Referral.items():
-        _put(body, path, _filled(constant, values))
+        _put(body, path, filled(constant, values))
     sent = {name: values[name] for name in _SENT_THERE if name in values}
     sent |= {row.name: values[row.name] for row in mapping.fields if row.direction == "both" and row.on_create and row.name in values}
     sent |= {"visible": visible, "external_reference": opportunity.get("Id")}
     return ReferralDraft(body, sent, help_code, tuple(missing))
+
+
+def _acceptable(people: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The people Partner Center takes; where there is none, all of them, so that the vendor says what it misses."""
+    return [one for one in people if complete(one)] or people
 
 
 _BUILT_IN = frozenset({"title", "deal_value", "currency", "close_date", "notes", "status", "visible", "solutions", "contacts", "team"})
@@ -143,7 +147,7 @@ def _put(body: dict[str, Any], path: str, value: Any) -> None:
     body[last] = value
 
 
-def _filled(constant: Any, values: Dict[str, Value]) -> Any:
+def filled(constant: Any, values: Dict[str, Value]) -> Any:
     """A constant as it stands, or a text with `{field}` places filled with neutral values."""
     if not isinstance(constant, str):
         return constant
@@ -197,7 +201,7 @@ class Places:
 
 
 def draft_opportunity(
-    mapping: Mapping, referral: Dict[str, Any], there: Record, found: Found, now: datetime, places: Places
+    mapping: Mapping, referral: Dict[str, Any], there: Record, found: Found, now: datetime, places: Places, counted: bool = False
 ) -> OpportunityDraft:
     """The opportunity for a referral, with its account, contacts, roles, team and solution rows where they do not exist yet."""
     customer = section_at(referral, "customerProfile")
@@ -218,8 +222,10 @@ def draft_opportunity(
     fields: dict[str, Any] = {}
     for row in mapping.fields:
         value = values.get(row.name)
-        written = row.type not in ("solutions", "members", "answer", "help") and row.on_create and "." not in row.salesforce
-        if value is None or not written or row.salesforce == "Id" or row.of == "microsoft":
+        # Visibility travels one way later, but a new record takes what is so; everything else keeps its direction.
+        comes = row.travels_to(SALESFORCE) or row.type == "one_way_flag" or row.of == "attribute"
+        written = comes and row.type not in ("solutions", "members", "answer", "help") and row.on_create and "." not in row.salesforce
+        if value is None or not written or row.salesforce in ("", "Id") or row.of == "microsoft":
             continue
         if row.type == "title":
             fields[row.salesforce] = marked_name(mapping, str(value), CHECK)
@@ -229,8 +235,12 @@ def draft_opportunity(
             fields[row.salesforce] = row.codec.write_opportunity(value)
     if not places.has_key:
         fields.pop(mapping.opportunity.key_field, None)
-    fields |= {name: _filled(constant, values) for name, constant in mapping.create.Opportunity.items()}
+    fields |= {name: filled(constant, values) for name, constant in mapping.create.Opportunity.items()}
     fields[mapping.opportunity.sync_field] = True
+    if counted and solutions_of(referral):
+        fields[mapping.solutions.count_field] = len(solutions_of(referral))
+    if there.unread.get("deal_value"):
+        assumed.append(there.unread["deal_value"])
     line = "; ".join(["created from Partner Center", *assumed])
     fields[mapping.opportunity.audit_field] = audit_text(mapping, now, line, None)
     if account:
@@ -264,7 +274,7 @@ def _account_fields(mapping: Mapping, customer: Dict[str, Any], name: str, place
         fields[mapping.accounts.duns_field] = customer_id(customer, "Duns")
     if mapping.accounts.match == "external_id":
         fields[mapping.accounts.external_id_field] = customer_id(customer, "External")
-    fields |= {key: _filled(constant, values) for key, constant in mapping.create.Account.items()}
+    fields |= {key: filled(constant, values) for key, constant in mapping.create.Account.items()}
     return {key: value for key, value in fields.items() if value is not None}
 
 
@@ -297,7 +307,7 @@ def _contact_records(
                 "Email": email or None,
                 "Phone": str(person.get("phoneNumber") or "")[:40] or None,
                 "AccountId": account,
-            } | {name: _filled(constant, values) for name, constant in mapping.create.Contact.items()}
+            } | {name: filled(constant, values) for name, constant in mapping.create.Contact.items()}
             records.append((f"contact{number}", "Contact", {name: value for name, value in fields.items() if value is not None}))
             contact = f"@{{contact{number}.id}}"
         role = {"OpportunityId": "@{opportunity.id}", "ContactId": contact, "IsPrimary": len(seen) == 1}
@@ -313,9 +323,9 @@ def _solution_records(mapping: Mapping, referral: Dict[str, Any], found: Found) 
         identifier = item["id"]
         if identifier not in details:
             fields = {"Name": str(item.get("name") or identifier)[:80], rows.identifier_field: identifier}
-            if item.get("solutionType") in ("1P", "3P"):
+            if rows.type_field and item.get("solutionType") in ("1P", "3P"):
                 fields[rows.type_field] = item["solutionType"]
-            if item.get("publisherName"):
+            if rows.publisher_field and item.get("publisherName"):
                 fields[rows.publisher_field] = str(item["publisherName"])[:200]
             records.append((f"detail{number}", rows.detail_object, fields))
             details[identifier] = f"@{{detail{number}.id}}"

@@ -11,25 +11,31 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from shared.codecs import Value, parse_instant
+from shared.codecs import CODECS, Value, parse_instant
 from shared.creating import Found, OpportunityDraft, customer_id, draft_opportunity, draft_referral, microsofts_referral, solutions_of
-from shared.errors import AlreadyExists, Gone, Refused, TryLater
-from shared.mapping import ACTIVE, PENDING, TERMINAL
+from shared.errors import AlreadyExists, Gone, Refused, TryLater, VersionConflict
+from shared.lead_draft import draft_lead
+from shared.mapping import PENDING, TERMINAL, Record
 from shared.org import Reading
 from shared.pairing import long_id, opportunity_name, referral_name
 from shared.people import child_rows, email_of
 from shared.planning import Known
 from shared.referral import is_closed, is_cosell, is_microsofts, list_at, section_at
 from shared.run import CREATE_COSELL_REFERRAL, TO_SALESFORCE, Outcome, Run, content_hash
-from shared.salesforce import GraphRequest
+from shared.salesforce import DuplicateFound, GraphRequest
 from shared.soql import identifier, literal
 from shared.state import Create, Pair, stamp
 
+DUPLICATES_TAKEN = 8
+IDS_ASKED = 25
 CLAIM_SECONDS = 60.0  # how long a claimed create may still be begun
 
 
-def create_missing(run: Run, pair: Pair) -> Outcome:
-    """One step of a create: our referral, Microsoft's, or the opportunity."""
+def create_missing(run: Run, pair: Pair) -> Outcome | None:
+    """One step of a create: our referral, Microsoft's, or the opportunity.
+
+    None: Microsoft's create is parked and waits for a person, while both records of the deal are there and go on.
+    """
     if not pair.referral_id:
         return _create_referral(run, pair)
     if not pair.opportunity_id:
@@ -56,7 +62,8 @@ def _create_referral(run: Run, pair: Pair) -> Outcome:
     if here.values.get("status") in TERMINAL and pair.create is None:
         return _stop(run, pair, "the opportunity was closed before it was shared")
     draft = draft_referral(mapping, record, here, world.org.shape.places.country_field)
-    refused = content_hash(mapping, here)
+    # What is missing may stand on the account or a contact, so the whole body tells whether anything was mended.
+    refused = content_hash(mapping, here, also=[draft.body, draft.missing])
     if run.owed.parked and run.owed.refused == refused and pair.create is None:
         return _still_parked(run, pair)
     if draft.missing and pair.create is None:
@@ -71,7 +78,7 @@ def _create_referral(run: Run, pair: Pair) -> Outcome:
     if len(found) > 1:
         return _doubled(run, pair, reading, refused, [str(one["id"]) for one in found])
     if found:
-        sent = pair.create.sent if pair.create else {}
+        sent = pair.create.landed(mapping.read_referral(found[0]).values) if pair.create else {}
         return _record_referral(run, pair, found[0], sent, draft.help_code, "found in Partner Center by its reference, adopted")
     if draft.missing:
         return run.parked("; ".join(draft.missing), refused, pair, reading)
@@ -82,7 +89,7 @@ def _create_referral(run: Run, pair: Pair) -> Outcome:
     claimed_pair = _claim(run, pair, "referral", draft.sent)
     if isinstance(claimed_pair, Outcome):
         return claimed_pair
-    created = _post(run, claimed_pair, post, refused, reading, f"{CREATE_COSELL_REFERRAL}: creating the referral")
+    created = _post(run, claimed_pair, pair.create, post, refused, reading, f"{CREATE_COSELL_REFERRAL}: creating the referral")
     if isinstance(created, Outcome):
         return created
     run.carried.reading = reading
@@ -104,21 +111,24 @@ def _record_referral(run: Run, pair: Pair, referral: dict[str, Any], sent: Any, 
     return Outcome(run.owed.name, "again", text)
 
 
-def _create_microsofts(run: Run, pair: Pair) -> Outcome:
+def _create_microsofts(run: Run, pair: Pair) -> Outcome | None:
     """The connected referral that asks Microsoft for help, in the engagement of ours."""
     world, mapping = run.world, run.mapping
-    reading = run.carried.reading or world.org.opportunity(pair.opportunity_id)
+    try:
+        reading = run.carried.reading or world.org.opportunity(pair.opportunity_id)
+    except Gone:
+        return _stop(run, replace(pair, next_step="", create=None), "the opportunity was deleted; Microsoft is not asked")
     run.carried.reading, record = None, reading.record
     here = mapping.read_opportunity(record)
-    refused = content_hash(mapping, here)
+    draft = draft_referral(mapping, record, here, world.org.shape.places.country_field)
+    refused = content_hash(mapping, here, also=[draft.body, draft.missing])
     if run.owed.parked and run.owed.refused == refused and pair.create is None:
-        return _still_parked(run, pair)
+        return None
     found = [one for one in world.partner_center.engagement(pair.engagement_id) if is_microsofts(one)]
     if len(found) > 1:
         return _doubled(run, pair, reading, refused, [str(one["id"]) for one in found])
     if found:
         return _record_microsofts(run, pair, found[0], "found in the engagement, adopted")
-    draft = draft_referral(mapping, record, here, world.org.shape.places.country_field)
     if draft.missing:
         return run.parked("; ".join(draft.missing), refused, pair, reading)
 
@@ -128,7 +138,7 @@ def _create_microsofts(run: Run, pair: Pair) -> Outcome:
     claimed_pair = _claim(run, pair, "microsoft", {})
     if isinstance(claimed_pair, Outcome):
         return claimed_pair
-    created = _post(run, claimed_pair, post, refused, reading, f"{CREATE_COSELL_REFERRAL}: asking Microsoft for help")
+    created = _post(run, claimed_pair, pair.create, post, refused, reading, f"{CREATE_COSELL_REFERRAL}: asking Microsoft for help")
     if isinstance(created, Outcome):
         return created
     return _record_microsofts(run, created[0], created[1], "Microsoft was asked for help")
@@ -160,8 +170,14 @@ def _create_opportunity(run: Run, pair: Pair) -> Outcome:
     if len(found) > 1:
         return _doubled(run, pair, None, refused, [str(one["Id"]) for one in found])
     if found:
-        sent = pair.create.sent if pair.create else {}
+        sent = pair.create.landed(mapping.read_opportunity(found[0]).values) if pair.create else {}
         return _record_opportunity(run, pair, str(found[0]["Id"]), sent, "found in Salesforce by its referral, adopted")
+    if not is_cosell(referral) and not mapping.switches.cosell_opportunities_only and not pair.lead_id:
+        waiting = _as_lead(run, pair, referral, there, refused)
+        if waiting is not None:
+            return waiting
+        if pair.create and pair.create.step == "lead":
+            pair = replace(pair, create=None)  # accepted or closed since; a lead that lands late is found by its poll
     if is_closed(referral):
         return _stop(run, pair, "the referral was closed before an opportunity existed; none is made")
     if there.unread.get("status"):
@@ -169,38 +185,67 @@ def _create_opportunity(run: Run, pair: Pair) -> Outcome:
     status = there.values.get("status")
     if not is_cosell(referral) and mapping.switches.cosell_opportunities_only:
         return _stop(run, pair, "a lead, not a co-sell deal: left alone because cosell_opportunities_only is on")
-    if not is_cosell(referral) and status != ACTIVE:
-        return _stop(run, pair, "a lead that nobody accepted yet: it becomes an opportunity once it is accepted")
     if mapping.lacks_stage(status):
         return run.parked(
             f"the org has no stage {mapping.lacks_stage(status)!r}; name an existing one under [switches] in the mapping", refused, pair
         )
 
-    draft = draft_opportunity(mapping, referral, there, _existing(run, referral), run.now, places)
+    found_now, now, shape = _existing(run, referral), run.now, world.org.shape
+
+    def drafted(found_: Found) -> OpportunityDraft:
+        return draft_opportunity(mapping, referral, there, found_, now, places, shape.has_solution_count)
+
+    draft = drafted(found_now)
     claimed_pair = _claim(run, pair, "opportunity", draft.sent, wait=not places.has_key)
     if isinstance(claimed_pair, Outcome):
         return claimed_pair
 
     def insert(_: str) -> dict[str, Any]:
         try:
-            return {"id": _insert(run, draft)}
-        except AlreadyExists:
+            return {"id": _insert(run, drafted, found_now)}
+        except AlreadyExists as error:
             # The unique key is taken: an earlier request landed. Read it by its key and adopt it [N25].
-            standing = world.org.by_referral(pair.referral_id)
+            try:
+                standing = world.org.by_referral(pair.referral_id)
+            except TryLater as failure:
+                raise TryLater(str(failure), failure.retry_after) from None  # the read failed, the insert is another matter
             if len(standing) != 1:
+                if mapping.opportunity.key_field not in str(error):
+                    raise Refused(str(error), code="DUPLICATE_VALUE") from None  # a unique field of the org's own
                 raise TryLater("Salesforce says the opportunity exists, but does not show it yet") from None
-            return {"id": str(standing[0]["Id"])}
+            claim = claimed_pair.create
+            assert claim is not None
+            earlier = replace(claim, sent=claim.earlier[0], earlier=claim.earlier[1:]) if claim.earlier else claim
+            return {"id": str(standing[0]["Id"]), "sent": earlier.landed(mapping.read_opportunity(standing[0]).values)}
 
-    created = _post(run, claimed_pair, insert, refused, None, f"{TO_SALESFORCE}: creating the opportunity")
+    created = _post(run, claimed_pair, pair.create, insert, refused, None, f"{TO_SALESFORCE}: creating the opportunity")
     if isinstance(created, Outcome):
         return created
-    return _record_opportunity(run, created[0], str(created[1]["id"]), draft.sent, "created in Salesforce")
+    return _record_opportunity(run, created[0], str(created[1]["id"]), created[1].get("sent", draft.sent), "created in Salesforce")
 
 
-def _insert(run: Run, draft: OpportunityDraft) -> str:
-    """One atomic call for the opportunity with everything that hangs on it."""
-    ids = run.world.salesforce.graph([GraphRequest(reference, "POST", name, fields) for reference, name, fields in draft.records])
-    return ids["opportunity"]
+def _insert(run: Run, draft: Callable[[Found], OpportunityDraft], found: Found) -> str:
+    """One atomic call for the opportunity with everything that hangs on it.
+
+    Where a duplicate rule knows the customer or a contact for certain, that record is taken and the call made again.
+    """
+    for _ in range(DUPLICATES_TAKEN):
+        records = draft(found).records
+        try:
+            return run.world.salesforce.graph([GraphRequest(reference, "POST", name, fields) for reference, name, fields in records])[
+                "opportunity"
+            ]
+        except DuplicateFound as error:
+            fields = next((fields for reference, _, fields in records if reference == error.reference), {})
+            if error.record_id is None:
+                raise
+            if error.reference == "account":
+                found = replace(found, account_id=error.record_id)
+            elif error.reference.startswith("contact") and fields.get("Email"):
+                found = replace(found, contacts={**found.contacts, str(fields["Email"]).lower(): error.record_id})
+            else:
+                raise
+    raise Refused(f"more than {DUPLICATES_TAKEN} duplicate rules object")
 
 
 def _existing(run: Run, referral: dict[str, Any]) -> Found:
@@ -211,11 +256,13 @@ def _existing(run: Run, referral: dict[str, Any]) -> Found:
     details: dict[str, str] = {}
     if wanted:
         name = identifier(rows.identifier_field)
-        listed = run.world.salesforce.query_all(
-            f"SELECT Id, {name} FROM {identifier(rows.detail_object)} WHERE {name} IN {literal(wanted)} ORDER BY CreatedDate, Id"
-        )
-        for one in listed:
-            details.setdefault(str(one[name]), str(one["Id"]))
+        for start in range(0, len(wanted), IDS_ASKED):  # a WHERE holds 4,000 characters (salesforce 3.2)
+            part = literal(wanted[start : start + IDS_ASKED])
+            listed = run.world.salesforce.query_all(
+                f"SELECT Id, {name} FROM {identifier(rows.detail_object)} WHERE {name} IN {part} ORDER BY CreatedDate, Id"
+            )
+            for one in listed:
+                details.setdefault(str(one[name]), str(one["Id"]))
     owner, team = _users_of(run, referral)
     return Found(account_id, contacts, details, owner, team)
 
@@ -223,7 +270,7 @@ def _existing(run: Run, referral: dict[str, Any]) -> Found:
 def _account_of(run: Run, customer: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
     """The customer's account and its contacts by e-mail, found as the mapping says; the oldest where several match."""
     accounts = run.mapping.accounts
-    name = str(customer.get("name") or "").strip()
+    name = CODECS["text"].read_referral(customer.get("name")) or ""  # as long as an account's name may be
     if accounts.match == "duns":
         found = customer_id(customer, "Duns")
         where = f"{identifier(accounts.duns_field)} = {literal(found)}" if found else ""
@@ -275,6 +322,44 @@ def _record_opportunity(run: Run, pair: Pair, record_id: str, sent: Any, text: s
     return Outcome(run.owed.name, "again", text)
 
 
+# -- a lead for a referral that nobody accepted yet ------------------------------------------------------------------------------------
+
+
+def _as_lead(run: Run, pair: Pair, referral: dict[str, Any], there: Record, refused: str) -> Outcome | None:
+    """The lead that stands for the referral, found or created; None where there is none and it is an opportunity's turn."""
+    world, mapping, shape = run.world, run.mapping, run.world.org.lead_shape
+    standing = world.org.leads_of(pair.referral_id)
+    if len(standing) > 1:
+        return _doubled(run, pair, None, refused, [str(one["Id"]) for one in standing])
+    if standing:
+        return _record_lead(run, pair, str(standing[0]["Id"]), "found in Salesforce by its referral, adopted")
+    if there.values.get("status") != PENDING:
+        return None
+    fields = draft_lead(mapping, referral, there, _users_of(run, referral)[0], shape.fields, run.now)
+    claimed_pair = _claim(run, pair, "lead", {}, wait=mapping.leads.key_field not in shape.fields)
+    if isinstance(claimed_pair, Outcome):
+        return claimed_pair
+
+    def insert(_: str) -> dict[str, Any]:
+        try:
+            return {"id": world.salesforce.create("Lead", fields)}
+        except AlreadyExists:
+            found = world.org.leads_of(pair.referral_id)
+            if len(found) != 1:
+                raise TryLater("Salesforce says the lead exists, but does not show it yet") from None
+            return {"id": str(found[0]["Id"])}
+
+    created = _post(run, claimed_pair, pair.create, insert, refused, None, f"{TO_SALESFORCE}: creating the lead")
+    if isinstance(created, Outcome):
+        return created
+    return _record_lead(run, created[0], str(created[1]["id"]), "created in Salesforce")
+
+
+def _record_lead(run: Run, pair: Pair, record_id: str, text: str) -> Outcome:
+    run.ended(replace(pair, create=None), f"{TO_SALESFORCE}: lead {text}", lead_id=long_id(record_id))
+    return Outcome(run.owed.name, "again", text)
+
+
 # -- what every step shares ------------------------------------------------------------------------------------------------------------
 
 
@@ -299,14 +384,26 @@ def _claim(run: Run, pair: Pair, step: str, sent: dict[str, Value], wait: bool =
         sent=sent,
         deadline=stamp(run.now + timedelta(seconds=CLAIM_SECONDS)),
         first_claim=standing.first_claim if standing else stamp(run.now),
+        earlier=(standing.sent, *standing.earlier)[:5] if standing else (),
     )
-    return run.world.state.save(replace(pair, create=claim))
+    # The lease saves whoever is woken meanwhile the search; it ends with the call, and no promise rests on it.
+    lease = stamp(run.now + timedelta(seconds=run.world.settings.call_timeout_seconds + 5))
+    return run.world.state.save(replace(pair, create=claim, lease_until=lease, holder=run.holder))
 
 
 def _post(
-    run: Run, pair: Pair, post: Callable[[str], dict[str, Any]], refused: str, reading: Reading | None, what: str
+    run: Run,
+    pair: Pair,
+    before: Create | None,
+    post: Callable[[str], dict[str, Any]],
+    refused: str,
+    reading: Reading | None,
+    what: str,
 ) -> tuple[Pair, dict[str, Any]] | Outcome:
-    """Sends the claimed create. Without an answer the claim stays, and the next run searches first [N21, N23]."""
+    """Sends the claimed create. Without an answer the claim stays, and the next run searches first [N21, N23].
+
+    Where this attempt certainly came to nothing the claim `before` it stands again: an earlier attempt may still land.
+    """
     assert pair.create is not None
     begun = run.world.clock.monotonic()
     run.world.state.record(pair.name, "create", what, {"sent": dict(pair.create.sent), "attempt": pair.create.attempt})
@@ -314,12 +411,15 @@ def _post(
         return run.later(f"{what}: too late to begin, the claim has run out")
     try:
         return pair, post(pair.create.request_id)
-    except Refused as error:
-        saved = run.world.state.save(replace(pair, create=None))
-        return run.parked(f"{what} was refused: {error.words}", refused, saved, reading)
+    except (Refused, Gone) as error:
+        saved = run.world.state.save(replace(pair, create=before, lease_until="", holder=""))
+        words = error.words if isinstance(error, Refused) else str(error)
+        return run.parked(f"{what} was refused: {words}", refused, saved, reading)
+    except VersionConflict:
+        run.world.state.save(replace(pair, create=before, lease_until="", holder=""))
+        raise
     except TryLater as error:
-        if error.certain:
-            run.world.state.save(replace(pair, create=None))
+        run.world.state.save(replace(pair, create=before if error.certain else pair.create, lease_until="", holder=""))
         raise
 
 

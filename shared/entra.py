@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -82,6 +83,11 @@ class Tokens:
     def forget(self, audience: Audience, refused: str | None = None) -> None:
         """Drop a token the service answered 401 to; the next `token` asks for another."""
         self._sign_ins[audience].forget(refused)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the refresh token dies at the latest, where its keeper knows."""
+        return self._refresh_tokens.expires_at
 
     def _fetcher(self, audience: Audience) -> Callable[[], tuple[str, float]]:
         return lambda: self._fetch(audience)

@@ -16,12 +16,13 @@ from shared import wire
 from shared.codecs import parse_instant
 from shared.creation import create_missing
 from shared.errors import Gone, Misconfigured, Refused, TryLater, VersionConflict
-from shared.mapping import ACTIVE, PARTNER_CENTER, SALESFORCE, Mapping, Record
+from shared.leads import follow_lead
+from shared.mapping import ACTIVE, PARTNER_CENTER, SALESFORCE, Record
 from shared.mapping_file import Side
 from shared.org import Reading
-from shared.pairing import Copied, NoPair, carried_referral, find_pair, opportunity_name, referral_name
+from shared.pairing import Copied, NoPair, find_pair, opportunity_name, referral_name
 from shared.planning import Announced, Announcement, Plan, after, overridden, plan_pair
-from shared.run import MICROSOFTS_UPDATES, TO_PARTNER_CENTER, TO_SALESFORCE, Outcome, Run, content_hash
+from shared.run import MICROSOFTS_UPDATES, TO_PARTNER_CENTER, TO_SALESFORCE, Carried, Outcome, Run, content_hash
 from shared.state import Pair, stamp
 from shared.tables import RowChanged
 from shared.world import World
@@ -29,26 +30,32 @@ from shared.writing import opportunity_fields, referral_patch
 
 log = logging.getLogger("cosell")
 
+EARLY = timedelta(seconds=5)  # a wake-up may be this early: instances' clocks differ a little
 ROUNDS = 8  # runs of one invocation before it makes room for other deals
 SAFETY_SECONDS = 30.0  # no write is begun with less of the lease left than this
 
 
 def synchronize(world: World, name: str) -> Outcome:
     """Works off what is owed for a record name, until nothing is, or until it has to wait."""
-    run: Run | None = None
+    carried = Carried()
     outcome = Outcome(name, "idle", "nothing is owed")
-    for _ in range(ROUNDS):
+    for round_ in range(ROUNDS):
         # The owed row comes before the records: whatever is marked after this read makes the clear fail [N4].
         owed = world.state.owed(name)
         if owed is None:
             return outcome
-        run = Run(world, owed, uuid.uuid4().hex, world.clock.monotonic(), *([run.carried] if run else []))
+        # Only whoever comes with a wake-up waits; the rounds of a run that is under way go on.
+        if round_ == 0 and owed.due > stamp(world.clock.now() + EARLY):
+            return Outcome(name, "idle", f"due at {owed.due}: {owed.reason}")
+        run = Run(world, owed, uuid.uuid4().hex, carried)
         outcome = _guarded(run)
-        log.info("%s %s: %s", outcome.kind, name, outcome.text if outcome.kind != "parked" else "parked, see status")
+        # What was written stands in history; names and values of a deal stay out of the log.
+        log.info("%s %s%s", outcome.kind, name, f": {outcome.text}" if outcome.kind in ("later", "skipped") else "")
         if outcome.kind != "again":
             return outcome
-    assert run is not None
-    return run.later(f"still moving after {ROUNDS} rounds: {outcome.text}", 5.0)
+        name = outcome.name
+    last = world.state.owed(name)
+    return Run(world, last, "", carried).later(f"still moving after {ROUNDS} rounds: {outcome.text}") if last else outcome
 
 
 def _guarded(run: Run) -> Outcome:
@@ -61,31 +68,55 @@ def _guarded(run: Run) -> Outcome:
         return run.parked(str(error), "", reading=error.reading)
     except RowChanged:
         return Outcome(run.owed.name, "again", "somebody else planned this deal meanwhile")
-    except VersionConflict:
-        return Outcome(run.owed.name, "again", "a record changed while it was being written; planning again")
+    except VersionConflict as error:
+        return Outcome(run.owed.name, "again", f"a record changed while it was being written; planning again ({error})")
     except TryLater as error:
         return run.later(str(error), error.retry_after)
-    except Refused as error:
-        return run.parked(error.words, "")
+    except (Refused, Gone) as error:
+        # A read that is refused is a right that is missing: somebody gives it back without touching the deal.
+        return run.later(str(error))
     except Misconfigured as error:
         return run.later(str(error), 300.0)
+    except Exception as error:
+        # A record nobody thought of must not crash every minute unseen: the deal waits, status says so, the log has the trace.
+        log.exception("an unexpected error at %s", run.owed.name)
+        return run.later(f"unexpected {type(error).__name__}; the log has the details", None)
 
 
 def _run(run: Run) -> Outcome:
     pair = find_pair(run, run.owed.name)
-    other = run.owed.name.removeprefix("pc-")
-    if other != run.owed.name and pair.referral_id and other not in (pair.referral_id, pair.microsoft_id):
-        pair = replace(pair, microsoft_id=other)  # a second referral leads to this deal: Microsoft's, made in the portal
+    if pair.name != run.owed.name:
+        return _hand_over(run, pair)
+    if run.owed.microsoft_id not in ("", pair.microsoft_id):
+        pair = replace(pair, microsoft_id=run.owed.microsoft_id)  # made in the portal: its own event led here
     if pair.lease_until and run.now < parse_instant(pair.lease_until):
         # Order, not safety: looking again soon keeps a waiting edit fresh without spinning.
         left = (parse_instant(pair.lease_until) - run.now).total_seconds()
         return run.later("somebody else is working on this deal", min(left + 0.5, 2.0), failed=False)
+    if pair.lead_id and not run.mapping.switches.cosell_opportunities_only:
+        followed = follow_lead(run, pair)
+        if followed is not None:
+            return followed
     if not pair.referral_id or not pair.opportunity_id or pair.next_step:
-        return create_missing(run, pair)
+        outcome = create_missing(run, pair)
+        if outcome is not None:
+            return outcome
+        run = replace(run, stays_parked=True)
     for name in (referral_name(pair.referral_id), opportunity_name(pair.opportunity_id)):
-        if name not in (pair.name, run.owed.name):
-            run.world.state.alias(name, pair.name)
+        run.world.state.alias(name, pair.name)
     return _agree(run, pair)
+
+
+def _hand_over(run: Run, pair: Pair) -> Outcome:
+    """All work of a deal is owed under its pair's name, so that it is parked, retried and counted once.
+
+    The pair is marked before this name is cleared; dying in between costs a run that finds nothing.
+    """
+    other = run.owed.name.removeprefix("pc-")
+    microsofts = other if other != run.owed.name and pair.referral_id and other != pair.referral_id else ""
+    run.world.state.mark(pair.name, microsofts)
+    run.world.state.clear(run.owed)
+    return Outcome(pair.name, "again", f"belongs to {pair.name}")
 
 
 # -- gather, plan ----------------------------------------------------------------------------------------------------------------------
@@ -106,7 +137,7 @@ def _gather(run: Run, pair: Pair) -> _Gathered:
     referral = run.world.partner_center.referral(pair.referral_id)
     microsoft = run.carried.microsoft
     # Microsoft's record is read when it is what changed, and until its CRM id is known; our own edits need no third read.
-    asked = run.owed.name == referral_name(pair.microsoft_id) or not pair.known.memory.get("microsoft_crm_id")
+    asked = run.owed.microsoft_id or not pair.known.memory.get("microsoft_crm_id")
     if microsoft is None and pair.microsoft_id and asked:
         try:
             microsoft = run.world.partner_center.referral(pair.microsoft_id)
@@ -130,7 +161,7 @@ def _agree(run: Run, pair: Pair) -> Outcome:
         if not reading.record.get(mapping.opportunity.sync_field):
             run.ended(pair, "synchronization stopped: Sync With Partner Center is off; the referral is left alone")
             return run.done("skipped", "Sync With Partner Center is off")
-        carried = carried_referral(run, reading.record)
+        carried = mapping.carried_referral(reading.record)
         if carried and carried != pair.referral_id:
             text = f"the opportunity carries the Referral Identifier {carried}, but belongs to {pair.referral_id}; correct the identifier"
             return run.parked(text, content_hash(mapping, gathered.there, gathered.here), pair)
@@ -290,15 +321,3 @@ def _details(plan: Plan) -> dict[str, Any]:
         ],
         "overrides": {one.field: one.old for one in overridden(plan)},
     }
-
-
-def plan_only(world: World, name: str) -> Plan | str:
-    """What the next run would do for a name, writing nothing anywhere; or why it would do nothing."""
-    pair = world.state.pair(name)
-    if pair is None or not pair.referral_id or not pair.opportunity_id:
-        return "no pair of two records is known for this name yet"
-    mapping: Mapping = world.org.shape.mapping
-    referral = world.partner_center.referral(pair.referral_id)
-    microsoft = world.partner_center.referral(pair.microsoft_id) if pair.microsoft_id else None
-    opportunity = world.org.opportunity(pair.opportunity_id).record
-    return plan_pair(mapping, mapping.read_referral(referral, microsoft), mapping.read_opportunity(opportunity), pair.known)

@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping as Dict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from shared import mapping_file
-from shared.codecs import CODECS, Codec, Unreadable, Value, choice
+from shared.codecs import CODECS, Codec, Unreadable, Value, choice, parse_instant
 from shared.errors import Misconfigured
-from shared.mapping_file import SHIPPED, Accounts, Create, OpportunityFields, People, Side, SolutionRows, Source, Switches
+from shared.mapping_file import SHIPPED, Accounts, Create, LeadFields, OpportunityFields, People, Side, SolutionRows, Source, Switches
 from shared.people import child_rows, complete, customer_contacts, email_of, own_team
-from shared.referral import HELP_CODES, list_at, value_at
+from shared.referral import HELP_CODES, is_closed, is_guid, list_at, value_at
 
 PARTNER_CENTER: Literal["partner_center"] = "partner_center"
 SALESFORCE: Literal["salesforce"] = "salesforce"
@@ -94,6 +94,7 @@ class Record:
     unread: Dict[str, str] = field(default_factory=dict)
     version: str = ""
     token: str | None = None
+    closed: bool = False  # final, whatever its status is called
     remarks: Dict[str, str] = field(default_factory=dict)
     locked: Dict[str, str] = field(default_factory=dict)
 
@@ -105,6 +106,7 @@ class Mapping:
     switches: Switches
     active_stages: frozenset[str]
     opportunity: OpportunityFields
+    leads: LeadFields
     solutions: SolutionRows
     accounts: Accounts
     people: People
@@ -149,7 +151,8 @@ class Mapping:
             )  # fmt: skip
         faults += _clashes(rows, source) + mapping_file.stage_faults(checked, source)
         faults += [
-            f"[fields.{name}] may not be dropped: the connector stands on it" for name in sorted(_NEEDED - faulty - {row.name for row in rows})
+            f"[fields.{name}] may not be dropped: the connector stands on it"
+            for name in sorted(_NEEDED - faulty - {row.name for row in rows})
         ]
         if faults:
             raise Misconfigured(mapping_file.report(faults))
@@ -159,6 +162,7 @@ class Mapping:
             switches,
             (frozenset(checked.stages.active) | {switches.active_stage}) - closed,
             checked.opportunity,
+            checked.leads,
             checked.solutions,
             checked.accounts,
             checked.people,
@@ -180,10 +184,6 @@ class Mapping:
         parts = [getattr(self, name) for name in self.__dataclass_fields__ if name not in ("active_stages", "stages_in_org")]
         return hashlib.sha256(repr([parts, sorted(self.active_stages)]).encode()).hexdigest()[:16]
 
-    def without(self, missing: frozenset[str]) -> Mapping:
-        """The mapping for an org that lacks these Opportunity fields. Only optional rows may go; the caller has checked."""
-        return replace(self, fields=tuple(row for row in self.fields if base_field(row.salesforce) not in missing))
-
     # -- reading records ---------------------------------------------------------------------------------------------------------
 
     def read_referral(self, referral: Dict[str, Any], microsoft: Dict[str, Any] | None = None) -> Record:
@@ -198,7 +198,14 @@ class Mapping:
         reason = str(referral.get("statusReason") or "").strip()
         substatus = str(referral.get("substatus") or "")
         remark = ": ".join(part for part in (substatus if values.get("status") == LOST else "", reason) if part)
-        return Record(values, unread, str(referral.get("eTag") or ""), remarks={"status": remark} if remark else {})
+        currency = CODECS["currency"].read_referral(value_at(referral, "details/currency")) if "currency" not in self.by_name else None
+        if currency not in (None, self.opportunity.company_currency) and values.pop("deal_value", None) is not None:
+            unread["deal_value"] = (
+                f"deal value in Partner Center: it is in {currency}, the org keeps {self.opportunity.company_currency or 'one currency'}"
+            )
+        remarks = {"status": remark, "created": _instant(referral.get("createdDateTime"))}
+        told = {name: text for name, text in remarks.items() if text}
+        return Record(values, unread, str(referral.get("eTag") or ""), closed=is_closed(referral), remarks=told)
 
     def _there(self, row: FieldRow, referral: Dict[str, Any], microsoft: Dict[str, Any] | None) -> Value:
         if row.type == "status":
@@ -252,6 +259,15 @@ class Mapping:
     def members(self, row: FieldRow, opportunity: Dict[str, Any]) -> list[dict[str, Any]]:
         """The people a row of type members stands for."""
         return customer_contacts(opportunity) if row.frozen_once_shared else own_team(opportunity)
+
+    def carried_referral(self, opportunity: Dict[str, Any]) -> str:
+        """The referral id an opportunity carries, in either field, lower case; empty where it carries none."""
+        for name in ("referral_key", "referral_id"):
+            row = self.by_name.get(name)
+            value = str(opportunity.get(row.salesforce) or "").strip().lower() if row else ""
+            if is_guid(value):
+                return value
+        return ""
 
     def status_of_stage(self, opportunity: Dict[str, Any]) -> Value:
         """The neutral status of an opportunity's stage. Raises `Unreadable` for an open stage that is not mapped."""
@@ -335,6 +351,15 @@ def answer_of(microsoft: Dict[str, Any] | None) -> Value:
         # No reason is given where the request expired, or below USD 25,000 (partner-center 5.5).
         return f"Microsoft's side is closed: {substatus}" + (f" ({reason})" if reason else "")
     return None
+
+
+def _instant(raw: Any) -> str:
+    """A time as it was read; empty for what is none."""
+    try:
+        parse_instant(str(raw or ""))
+    except ValueError:
+        return ""
+    return str(raw)
 
 
 def status_of(referral: Dict[str, Any]) -> str:

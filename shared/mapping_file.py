@@ -78,6 +78,19 @@ class OpportunityFields(_Strict):
     company_currency: str = Field(pattern=r"^([A-Z]{3})?$")
 
 
+class LeadFields(_Strict):
+    """The connector's own fields on Lead, and the statuses it writes. An empty default_status leaves the choice to the org."""
+
+    sync_field: str = _Api
+    audit_field: str = _Api
+    identifier_field: str = _Api
+    link_field: str = _Api
+    program_field: str = _Api
+    key_field: str = _Api
+    default_status: str = Field(default="", max_length=255)
+    closed_status: str = _Stage
+
+
 class SolutionRows(_Strict):
     """Where an opportunity's solutions are kept."""
 
@@ -90,6 +103,7 @@ class SolutionRows(_Strict):
     identifier_field: str = _Api
     type_field: str = _Api
     publisher_field: str = _Api
+    count_field: str = _Api
 
 
 class Accounts(_Strict):
@@ -149,6 +163,7 @@ class File(_Strict):
     switches: Switches
     stages: Stages
     opportunity: OpportunityFields
+    leads: LeadFields
     solutions: SolutionRows
     accounts: Accounts
     people: People
@@ -186,7 +201,7 @@ def _line_of(lines: list[str], keys: list[str]) -> int:
                 table = header.group(1).strip()
                 if table == ".".join(keys[:depth]):
                     found = found or number
-            entry = re.match(r"\s*([A-Za-z0-9_\"]+)\s*=", line)
+            entry = re.match(r"\s*(\"[^\"]+\"|[A-Za-z0-9_-]+)\s*=", line)
             if entry and ".".join(filter(None, [table, entry.group(1).strip('"')])) == ".".join(keys[:depth]):
                 return number
         if found:

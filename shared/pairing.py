@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from shared.errors import ConnectorError, Gone, Refused
@@ -13,6 +14,7 @@ from shared.state import Pair
 from shared.tables import RowExists
 
 _OPPORTUNITY_ID = re.compile(r"006[a-zA-Z0-9]{12}(?:[a-zA-Z0-9]{3})?")
+_LEAD_ID = re.compile(r"00Q[a-zA-Z0-9]{12}(?:[a-zA-Z0-9]{3})?")
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 
 
@@ -33,6 +35,11 @@ def opportunity_name(record_id: str) -> str:
     return f"sf-{long_id(record_id)}"
 
 
+def lead_name(record_id: str) -> str:
+    """The record name of a lead: its id begins with 00Q where an opportunity's begins with 006."""
+    return f"sf-{long_id(record_id)}"
+
+
 def referral_name(referral_id: str) -> str:
     return f"pc-{referral_id.lower()}"
 
@@ -49,13 +56,20 @@ def is_opportunity_id(text: object) -> bool:
     return isinstance(text, str) and _OPPORTUNITY_ID.fullmatch(text) is not None
 
 
+def is_lead_id(text: object) -> bool:
+    return isinstance(text, str) and _LEAD_ID.fullmatch(text) is not None
+
+
 def find_pair(run: Run, name: str) -> Pair:
     """The pair of a name, started if the name begins a deal. Raises `NoPair` or `Copied`."""
     known = run.world.state.pair(name)
     if known is not None:
         return known
     kind, _, identifier = name.partition("-")
-    pair = _pair_of_referral(run, identifier) if kind == "pc" else _pair_of_opportunity(run, identifier)
+    if is_lead_id(identifier):
+        pair = _pair_of_lead(run, identifier)
+    else:
+        pair = _pair_of_referral(run, identifier) if kind == "pc" else _pair_of_opportunity(run, identifier)
     run.world.state.alias(name, pair.name)
     return pair
 
@@ -81,6 +95,10 @@ def _pair_of_referral(run: Run, referral_id: str) -> Pair:
     reference = str(referral.get("externalReferenceId") or "").strip()
     if not reference:
         return _start(run, Pair(referral_name(referral_id), referral_id=referral_id, engagement_id=str(referral.get("engagementId") or "")))
+    if is_lead_id(reference) and not run.mapping.switches.cosell_opportunities_only:
+        # Microsoft's solution wrote the lead's id there (connector-facts 3.4).
+        begun = Pair(referral_name(referral_id), referral_id=referral_id, engagement_id=str(referral.get("engagementId") or ""))
+        return _start(run, replace(begun, lead_id=long_id(reference)))
     if not is_opportunity_id(reference):
         raise NoPair(f"the referral carries the reference {reference[:60]!r}, which is not a record of this Salesforce org: ignored")
     name = opportunity_name(reference)
@@ -91,7 +109,7 @@ def _pair_of_referral(run: Run, referral_id: str) -> Pair:
         opportunity = run.world.org.opportunity(long_id(reference)).record
     except Gone:
         raise NoPair(f"the referral carries the opportunity id {reference}, which Salesforce does not know: ignored") from None
-    if carried_referral(run, opportunity) == referral_id:
+    if run.mapping.carried_referral(opportunity) == referral_id:
         # Each names the other: nothing is remembered of this deal. It is kept under the referral, whoever comes first.
         return _start(run, _both(referral, name))
     return find_pair(run, name)
@@ -116,7 +134,14 @@ def _pair_of_opportunity(run: Run, record_id: str) -> Pair:
     if not opportunity.get(run.mapping.opportunity.sync_field):
         raise NoPair("Sync With Partner Center is off")
     name = opportunity_name(record_id)
-    carried = carried_referral(run, opportunity)
+    carried = run.mapping.carried_referral(opportunity)
+    lead_of = _referral_of_conversion(run, record_id) if not carried else ""
+    if lead_of:
+        pair = find_pair(run, referral_name(lead_of))
+        if pair.opportunity_id not in ("", long_id(record_id)):
+            text = f"the referral of this opportunity's lead has the opportunity {pair.opportunity_id}: close one of the two as a duplicate"
+            raise Copied(text, reading)
+        return pair
     if not carried:
         run.carried.reading = reading
         return _start(run, Pair(name, opportunity_id=long_id(record_id)))
@@ -136,6 +161,38 @@ def _pair_of_opportunity(run: Run, record_id: str) -> Pair:
     return _start(run, _both(referral, name))
 
 
+def _pair_of_lead(run: Run, record_id: str) -> Pair:
+    """The pair of the referral that a lead carries; only leads that came from Partner Center synchronize."""
+    if run.mapping.switches.cosell_opportunities_only:
+        raise NoPair("a lead: left alone because cosell_opportunities_only is on")
+    try:
+        lead = run.world.org.lead(record_id).record
+    except Gone as error:
+        raise NoPair(str(error)) from None
+    carried = _referral_of_lead(run, lead)
+    if not carried:
+        raise NoPair("a lead that did not come from Partner Center: left alone")
+    if not lead.get(run.mapping.leads.sync_field):
+        raise NoPair("Sync With Partner Center is off")
+    pair = find_pair(run, referral_name(carried))
+    if pair.lead_id not in ("", long_id(record_id)):
+        raise NoPair(f"this lead carries the Referral Identifier of {pair.lead_id}: it looks like a copy and is left alone")
+    claim = None if pair.create and pair.create.step == "lead" else pair.create  # the record itself is the answer to its claim
+    return run.world.state.save(replace(pair, lead_id=long_id(record_id), create=claim))
+
+
+def _referral_of_lead(run: Run, lead: dict[str, Any]) -> str:
+    carried = str(lead.get(run.mapping.leads.identifier_field) or "").strip().lower()
+    return carried if is_guid(carried) else ""
+
+
+def _referral_of_conversion(run: Run, record_id: str) -> str:
+    """The referral of the lead that was converted into an opportunity; empty where there is none, or where leads do not travel."""
+    if run.mapping.switches.cosell_opportunities_only:
+        return ""
+    return next(filter(None, (_referral_of_lead(run, lead) for lead in run.world.org.leads_converted_into(long_id(record_id)))), "")
+
+
 def _copy_of(other: str) -> str:
     return (
         f"this opportunity carries the Referral Identifier of {other}: it looks like a copy. "
@@ -151,13 +208,3 @@ def _both(referral: dict[str, Any], opportunity: str) -> Pair:
         engagement_id=str(referral.get("engagementId") or ""),
         opportunity_id=opportunity.removeprefix("sf-"),
     )
-
-
-def carried_referral(run: Run, opportunity: dict[str, Any]) -> str:
-    """The referral id an opportunity carries, in either field, lower case; empty where it carries none."""
-    for name in ("referral_key", "referral_id"):
-        row = run.mapping.by_name.get(name)
-        value = str(opportunity.get(row.salesforce) or "").strip().lower() if row else ""
-        if is_guid(value):
-            return value
-    return ""

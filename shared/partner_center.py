@@ -34,6 +34,9 @@ class TokenSource(Protocol):
 
     def token(self, audience: Audience) -> str: ...
 
+    @property
+    def expires_at(self) -> datetime | None: ...
+
     def forget(self, audience: Audience, refused: str | None = None) -> None: ...
 
 
@@ -119,6 +122,11 @@ class PartnerCenter:
     def sign_in(self) -> None:
         """Proves that the sign-in works. Raises what it would raise for a real call."""
         self._tokens.token("referrals")
+
+    @property
+    def credential_expires_at(self) -> datetime | None:
+        """When the user's consent dies at the latest, where that is known."""
+        return self._tokens.expires_at
 
     @property
     def server_time(self) -> datetime | None:

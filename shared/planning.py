@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
-from shared.codecs import Value
+from shared.codecs import Value, parse_instant
 from shared.mapping import ACTIVE, LOST, PARTNER_CENTER, PENDING, SALESFORCE, SIDE_NAMES, TERMINAL, WON, FieldRow, Mapping, Record
 from shared.mapping_file import Side
 
 AGREED = "both sides agree"
 ANSWER, SYNC = "microsoft_answer", "sync"
 HAD_SOLUTIONS = "had_solutions"  # in memory: the opportunity had solution rows, so that having none now means they were removed
+# A deal may be registered (for incentives) only when this lies between its creation and Won (partner-center 5.6).
+REGISTRABLE_AFTER = timedelta(hours=72)
 STATUS_WORDS = {PENDING: "on hold", ACTIVE: "Active", WON: "Closed as Won", LOST: "Closed as Lost"}
 
 
@@ -76,6 +79,7 @@ class Plan:
     changes: tuple[Change, ...] = ()
     repeats: tuple[Side, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # what the changes will have as a consequence
     unfinished: bool = False  # more is to be planned once this has landed
 
     def to(self, side: Side) -> tuple[Change, ...]:
@@ -89,19 +93,20 @@ class Plan:
         lines = [f"to {SIDE_NAMES[change.side]}: {change}" for change in self.changes]
         lines += [f"to {SIDE_NAMES[side]}: an announced write is repeated exactly" for side in self.repeats]
         lines += [f"left alone: {note}" for note in self.notes]
+        lines += [f"note: {warning}" for warning in self.warnings]
         return "\n".join(lines) or AGREED
 
 
 def plan_pair(mapping: Mapping, there: Record, here: Record, known: Known) -> Plan:
     """The plan for one deal: `there` is the referral, `here` the opportunity."""
     known, repeats = _settle_announcements(known, there, here)
-    closed_there = there.values.get("status") in TERMINAL
+    closed_there = there.closed or there.values.get("status") in TERMINAL
     both_closed = closed_there and here.values.get("status") in TERMINAL
     pending_fields = {name for side in repeats for name in known.announced[side].fields}
     memory, unsure = dict(known.memory), set(known.unsure)
     changes: list[Change] = []
     notes = [*there.unread.values(), *here.unread.values()]
-    unfinished = False
+    unfinished = held = False
 
     if here.values.get("solutions"):
         memory[HAD_SOLUTIONS] = True
@@ -122,6 +127,7 @@ def plan_pair(mapping: Mapping, there: Record, here: Record, known: Known) -> Pl
         hindrance = _hindrance(mapping, row, change, there, here, closed_there, both_closed)
         if hindrance:
             notes.append(hindrance)
+            held = held or (change.side == PARTNER_CENTER and here.values.get("status") == PENDING)
         elif change.side in repeats:
             unfinished = True  # one announcement a side: this change waits until the old one is settled
         else:
@@ -132,8 +138,20 @@ def plan_pair(mapping: Mapping, there: Record, here: Record, known: Known) -> Pl
         memory.pop(HAD_SOLUTIONS)
         why = "Sync With Partner Center turned off, because the last solution was removed"
         changes.append(Change(SALESFORCE, SYNC, "sync", True, False, why))
+    # What the hold kept back travels once this run has ended the hold.
+    unfinished = unfinished or (held and any(one.field == "status" and one.side == SALESFORCE for one in changes))
     known = Known(memory, known.announced, frozenset(unsure))
-    return Plan(known, tuple(changes), repeats, tuple(dict.fromkeys(notes)), unfinished)
+    warnings = _warnings(changes, there, here)
+    return Plan(known, tuple(changes), repeats, tuple(dict.fromkeys(notes)), warnings, unfinished)
+
+
+def _warnings(changes: Iterable[Change], there: Record, here: Record) -> tuple[str, ...]:
+    """What a person should know of these changes. The time of winning is that of the opportunity's last save, its version."""
+    won = any(one.field == "status" and one.side == PARTNER_CENTER and one.new == WON for one in changes)
+    created = there.remarks.get("created")
+    if won and created and here.version and parse_instant(here.version) - parse_instant(created) < REGISTRABLE_AFTER:
+        return ("Won within 72 hours of its creation: Microsoft may not register this deal",)
+    return ()
 
 
 def _solutions_gone(here: Record, memory: Dict[str, Value]) -> bool:

@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from shared.codecs import parse_instant
-from shared.errors import Misconfigured
-from shared.pairing import opportunity_name, referral_name
+from shared.pairing import lead_name, opportunity_name, referral_name
 from shared.referral import is_guid
 from shared.run import wake
 from shared.soql import identifier, literal
@@ -31,6 +30,7 @@ class TellsTime(Protocol):
     def server_time(self) -> datetime | None: ...
 
 
+PARKED_ASKED = 100
 FIRST_LOOK = timedelta(days=1)  # how far the very first poll looks back; `reconcile` sees the rest
 
 
@@ -45,7 +45,33 @@ def poll_opportunities(world: World) -> int:
         for row in _changed(world, columns, "Opportunity", scope, since):
             yield str(row["Id"]), opportunity_name(str(row["Id"])), _content(row, row["SystemModstamp"])
 
-    return _poll(world, "opportunities", rows, world.salesforce, world.settings.salesforce_poll_overlap_seconds)
+    return _poll(world, "opportunities", rows, world.salesforce, world.settings.salesforce_poll_overlap_seconds) + _look_at_parked(world)
+
+
+def _look_at_parked(world: World) -> int:
+    """Marks the parked opportunities whose account or people changed: that changes no stamp of the opportunity itself.
+
+    Costs no call while nothing is parked, and one for every 100 deals that are.
+    """
+    parked = [one.name.removeprefix("sf-") for one in world.state.all_owed() if one.parked and one.name.startswith("sf-006")]
+    if not parked:
+        return 0
+    columns = ", ".join(one for one in world.org.shape.columns if one == "Id" or "." in one)  # of other records, and children
+    now: dict[str, str] = {}
+    for start in range(0, len(parked), PARKED_ASKED):
+        ids = literal(parked[start : start + PARKED_ASKED])
+        for record in world.salesforce.query_all(f"SELECT {columns} FROM Opportunity WHERE Id IN {ids}"):
+            now[str(record["Id"])] = _content(record, "")
+    before = world.state.seen("parked")
+    # The first look marks too: what was mended between the parking and this look would else go unseen.
+    changed = [record_id for record_id, content in now.items() if before.get(record_id) != content]
+    for record_id in changed:
+        world.state.mark(opportunity_name(record_id))
+    world.state.remember_seen("parked", [(record_id, now[record_id]) for record_id in changed])
+    world.state.forget_seen("parked", [one for one in before if one not in now])
+    for record_id in changed:
+        wake(world, opportunity_name(record_id))
+    return len(changed)
 
 
 def poll_solutions(world: World) -> int:
@@ -63,10 +89,18 @@ def poll_solutions(world: World) -> int:
 
 
 def poll_leads(world: World) -> int:
-    """Leads travel only where `cosell_opportunities_only` is off; with it on this costs no call."""
+    """Marks the leads that changed or were deleted, and sync or did sync. With `cosell_opportunities_only` on this costs no call."""
     if world.mapping.switches.cosell_opportunities_only:
         return 0
-    raise Misconfigured("this version synchronizes deals, not leads: set cosell_opportunities_only = true under [switches] in the mapping")
+    own = world.mapping.leads
+    scope = f"{identifier(own.sync_field)} = TRUE OR {identifier(own.identifier_field)} != NULL"
+    columns = [*world.org.lead_shape.columns, "IsDeleted", "SystemModstamp"]
+
+    def rows(since: datetime) -> Iterator[Found]:
+        for row in _changed(world, columns, "Lead", scope, since):
+            yield str(row["Id"]), lead_name(str(row["Id"])), _content(row, row["SystemModstamp"])
+
+    return _poll(world, "leads", rows, world.salesforce, world.settings.salesforce_poll_overlap_seconds)
 
 
 def poll_referrals(world: World) -> int:
@@ -86,6 +120,12 @@ def resume_owed_work(world: World, most: int = 5_000) -> int:
 
     While many wake-ups are still waiting, only as many are added as fit: the owed rows stay and are found again.
     """
+    if world.state.cursor("mapping") != world.mapping.fingerprint:
+        # Another mapping may be what a parked deal waited for.
+        for owed in list(world.state.all_owed()):
+            if owed.parked:
+                world.state.mark(owed.name)
+        world.state.move_cursor("mapping", world.mapping.fingerprint)
     free = most - world.waker.waiting()
     woken = 0
     for owed in world.state.due():

@@ -16,7 +16,7 @@ from typing import Any
 from shared.certificates import Certificates
 from shared.errors import ConnectorError, Refused, TryLater
 from shared.notifications import MAXIMUM_BODY, BadSignature, NotAnEvent, parse
-from shared.pairing import is_opportunity_id, opportunity_name, referral_name
+from shared.pairing import is_lead_id, is_opportunity_id, lead_name, opportunity_name, referral_name
 from shared.run import wake
 from shared.world import World
 
@@ -77,13 +77,13 @@ def salesforce_push(world: Callable[[], World], headers: Mapping[str, str], raw:
         body = json.loads(raw)
         ids = body["ids"]
         assert isinstance(ids, list)
-    except (ValueError, KeyError, TypeError, AssertionError):
+    except (ValueError, KeyError, TypeError, AssertionError, RecursionError):
         return 400, {"error": 'the body must be {"ids": ["006…"]}'}
-    wrong = [one for one in ids if not is_opportunity_id(one)]
+    wrong = [one for one in ids if not (is_opportunity_id(one) or is_lead_id(one))]
     if wrong or not ids or len(ids) > MOST_IDS:
-        return 400, {"error": f"give 1 to {MOST_IDS} opportunity ids", "not_an_opportunity_id": [str(one)[:40] for one in wrong[:10]]}
+        return 400, {"error": f"give 1 to {MOST_IDS} ids of opportunities or leads", "neither": [str(one)[:40] for one in wrong[:10]]}
     try:
-        names = [opportunity_name(one) for one in dict.fromkeys(ids)]
+        names = [opportunity_name(one) if is_opportunity_id(one) else lead_name(one) for one in dict.fromkeys(ids)]
         for name in names:
             whole.state.mark(name)
     except TryLater as error:
@@ -95,8 +95,10 @@ def salesforce_push(world: Callable[[], World], headers: Mapping[str, str], raw:
 
 
 def webhook_registration(world: Callable[[], World], raw: bytes) -> Answer:
-    """Registers the callback: 200 with before, now and what changed hands; 400 with every fault; 409 when it would replace something."""
+    """Registers the callback, tried out where asked: 200 with before, now and what changed hands; 400 with every fault."""
+    from shared.notifications import REFERRAL_EVENTS, TEST_EVENT
     from shared.registration import BadRequest, RegistrationRequest, register
+    from shared.validation import not_asked, validate
 
     try:
         request = RegistrationRequest.read(raw)
@@ -104,7 +106,15 @@ def webhook_registration(world: Callable[[], World], raw: bytes) -> Answer:
         return 400, {"error": str(error)}
     try:
         whole = world()
-        answer = register(whole.partner_center, whole.settings, request.callback_url, request.events, request.overwrite)
+        events = [*(request.events or REFERRAL_EVENTS), TEST_EVENT] if request.try_out else request.events
+        answer = register(whole.partner_center, whole.settings, request.callback_url, events, request.overwrite)
+        if request.try_out and whole.settings.shadow:
+            answer["validation"] = not_asked("shadow mode, nothing was sent")
+        elif request.try_out and answer["action"] == "refused":
+            # What is registered may be another system's address: no event is sent there.
+            answer["validation"] = not_asked("nothing was registered, so there is nothing of ours to try out")
+        elif request.try_out:
+            answer["validation"] = validate(whole.partner_center, whole.clock)
     except (Refused, BadRequest) as error:
         return 400, {"error": str(error)}
     except TryLater as error:

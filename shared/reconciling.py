@@ -25,6 +25,7 @@ class Certificate:
     in_agreement: int = 0
     in_flight: int = 0
     parked: int = 0
+    leads: int = 0
     only_in_partner_center: int = 0
     only_in_salesforce: int = 0
     marked: int = 0
@@ -54,11 +55,14 @@ def reconcile(world: World) -> Certificate:
             certificate.parked += 1
         elif waiting:
             certificate.in_flight += 1
+        elif link.lead_id and not link.opportunity_id:
+            certificate.leads += 1
         elif there is None or here is None:
             # One record is gone, opted out or hidden; the worker says which when it is asked, and then rests.
             certificate.only_in_salesforce += here is not None
             certificate.only_in_partner_center += there is not None
-            if _stale(world, link):
+            # A create that was only planned (shadow mode) or put off is looked at again.
+            if _stale(world, link) or not (link.referral_id and link.opportunity_id):
                 names.add(link.name)
         else:
             plan = plan_pair(mapping, mapping.read_referral(there, microsofts_one), mapping.read_opportunity(here), link.known)

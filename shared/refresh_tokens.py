@@ -20,10 +20,19 @@ API_VERSION = "7.4"
 ROTATE_AFTER = timedelta(days=7)
 
 
+# Unused for so long a refresh token dies; every use starts the time anew (partner-center 1.3).
+LIFE = timedelta(days=90)
+
+
 class RefreshTokens(Protocol):
     """A place that holds one refresh token."""
 
     def read(self) -> str: ...
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the stored token dies at the latest, where the place knows; read first."""
+        ...
 
     def offer(self, fresh: str) -> None:
         """A newer token is there; the place decides whether to take it."""
@@ -38,6 +47,10 @@ class SettingsRefreshToken:
 
     def read(self) -> str:
         return self._token
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return None
 
     def offer(self, fresh: str) -> None:
         pass
@@ -60,6 +73,10 @@ class KeyVaultRefreshToken:
         # Seconds since 1970, as Key Vault's REST reference has it.
         self._stored_at = datetime.fromtimestamp(int(secret.get("attributes", {}).get("updated", 0)), UTC)
         return str(secret["value"])
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return self._stored_at + LIFE if self._stored_at else None
 
     def offer(self, fresh: str) -> None:
         if self._stored_at is not None and self._clock.now() - self._stored_at < ROTATE_AFTER:

@@ -46,6 +46,7 @@ class RegistrationRequest(BaseModel):
     callback_url: Annotated[str, Field(max_length=2000), AfterValidator(_callback)] | None = None
     events: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(min_length=1, max_length=200)] | None = None
     overwrite: StrictBool = False
+    try_out: Annotated[StrictBool, Field(alias="validate")] = False
 
     @classmethod
     def read(cls, raw: bytes) -> RegistrationRequest:
@@ -101,7 +102,7 @@ def plan_registration(
             f"events: Partner Center does not offer {', '.join(map(ascii, unknown))}; it offers {', '.join(supported) or 'none at present'}"
         )
 
-    old_url, old_events = _registered(current)
+    old_url, old_events = registered(current)
     exists = old_url is not None
     moved = exists and old_url != callback_url
     added = tuple(name for name in wanted if name not in old_events)
@@ -154,13 +155,15 @@ def register(
     plan = plan_registration(current, partner_center.supported_events(), url, events, overwrite)
     before = _shape(current)
     now, why = before, plan.why
-    if plan.action in ("create", "replace"):
+    done = plan.action in ("create", "replace") and not settings.shadow
+    if settings.shadow:
+        why = f"shadow mode, nothing was registered: {why}"
+    if done:
         answered = partner_center.register(plan.url, list(plan.events), replace=plan.action == "replace")
         now = _shape(answered) or {"url": plan.url, "events": list(plan.events)}
         left_out = [name for name in plan.events if name not in now["events"]]
         if left_out:
             why += f"; Partner Center left out {', '.join(left_out)}"
-    done = plan.action in ("create", "replace")
     return {
         "action": plan.action,
         "why": why,
@@ -169,11 +172,11 @@ def register(
         "added": list(plan.added) if done else [],
         "kept": list(plan.kept),
         "changed_hands": [{"event": name, "from": plan.old_url, "to": plan.url} for name in plan.taken_over] if done else [],
-        "would_change": None if plan.action != "refused" else {"added": list(plan.added), "changed_hands": list(plan.taken_over)},
+        "would_change": None if done or plan.action == "none" else {"added": list(plan.added), "changed_hands": list(plan.taken_over)},
     }
 
 
-def _registered(current: Mapping[str, Any] | None) -> tuple[str | None, tuple[str, ...]]:
+def registered(current: Mapping[str, Any] | None) -> tuple[str | None, tuple[str, ...]]:
     """Address and events of a registration; sources print its keys as PascalCase and as camelCase."""
     values = {key.lower(): value for key, value in (current or {}).items()}
     events = tuple(dict.fromkeys(str(name) for name in values.get("webhookevents") or ()))
@@ -182,7 +185,7 @@ def _registered(current: Mapping[str, Any] | None) -> tuple[str | None, tuple[st
 
 
 def _shape(current: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    url, events = _registered(current)
+    url, events = registered(current)
     return None if url is None else {"url": url, "events": list(events)}
 
 

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from shared import VERSION
 from shared.errors import ConnectorError
-from shared.state import Pair
 from shared.world import World
 
 log = logging.getLogger("cosell")
@@ -33,29 +33,45 @@ def health(world: World) -> dict[str, bool]:
 
 
 def status(world: World) -> dict[str, Any]:
-    """Pairs in agreement, owed and parked work with reasons, and when each flow last ended well."""
+    """Pairs in agreement, owed and parked work with reasons, each flow's last success, latencies, calls, registration, credentials."""
     owed = list(world.state.all_owed())
     parked = [one for one in owed if one.parked]
+    retrying = [one for one in owed if one.reason and not one.parked]
     flows = world.state.flows()
-    certificate = flows.pop("certificate", {})
-    usage = world.salesforce.api_usage
+    certificate, registration = flows.pop("certificate", {}), flows.pop("registration", {})
+    calls = max((one for one in flows.values() if "salesforce_api_calls" in one), key=lambda one: str(one["at"]), default={})
+    expiry = world.partner_center.credential_expires_at
     return {
+        "version": VERSION,
         "mode": world.settings.sync_mode,
-        "pairs": {"in_agreement": certificate.get("in_agreement"), "as_of": certificate.get("at"), "certificate": certificate},
+        "org": _org(world),
+        "pairs": certificate,
         "owed": {
             "count": len(owed) - len(parked),
             "oldest_due": min((one.due for one in owed if not one.parked), default=None),
-            "retrying": [
-                {"name": one.name, "reason": one.reason, "attempts": one.attempts, "due": one.due}
-                for one in owed
-                if one.reason and not one.parked
-            ][:LISTED],
+            "retrying": [{"name": one.name, "reason": one.reason, "attempts": one.attempts, "due": one.due} for one in retrying[:LISTED]],
         },
         "parked": {"count": len(parked), "deals": [{"name": one.name, "reason": one.parked} for one in parked[:LISTED]]},
-        "flows": flows,
-        "salesforce_api_calls": {"used": usage[0], "limit": usage[1]} if usage else None,
-        "pair_count": sum(isinstance(link, Pair) for link in world.state.links()) if certificate == {} else None,
+        "flows": {name: {key: value for key, value in one.items() if key != "salesforce_api_calls"} for name, one in flows.items()},
+        "latency_seconds": _percentiles(world.state.latencies()),
+        "salesforce_api_calls": calls.get("salesforce_api_calls"),
+        "registration": registration or None,
+        "credentials": {"partner_center_refresh_token_expires": expiry.isoformat() if expiry else None},
     }
+
+
+def _org(world: World) -> dict[str, Any]:
+    """What the org lacks of the mapping; what is wrong where it cannot be used at all."""
+    try:
+        return {"warnings": list(world.org.shape.warnings)}
+    except ConnectorError as error:
+        return {"error": str(error)}
+
+
+def _percentiles(values: list[float]) -> dict[str, float] | None:
+    if not values:
+        return None
+    return {f"p{share}": values[min(len(values) - 1, len(values) * share // 100)] for share in (50, 95)} | {"samples": len(values)}
 
 
 def health_answer(world: Callable[[], World]) -> tuple[int, dict[str, Any]]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from shared.codecs import CHECK, CROSS, mark_of
-from shared.errors import ConnectorError, Refused, TryLater, VersionConflict
+from shared.codecs import CHECK, CROSS, mark_of, parse_instant
+from shared.errors import ConnectorError, Gone, Refused, TryLater, VersionConflict
 from shared.mapping import Mapping, Record
 from shared.org import Reading
 from shared.planning import AGREED
@@ -55,8 +55,8 @@ class Run:
     world: World
     owed: Owed
     holder: str
-    started: float  # monotonic
     carried: Carried = field(default_factory=Carried)
+    stays_parked: bool = False  # one step waits for a person; the rest of the deal goes on
 
     @property
     def now(self) -> datetime:
@@ -75,7 +75,12 @@ class Run:
 
     def done(self, kind: Kind, text: str) -> Outcome:
         """Clears the owed row with its ETag; when it was marked again meanwhile, the run repeats [N3]."""
+        if self.stays_parked:
+            self.world.state.park(self.owed, self.owed.parked, self.owed.refused)
+            return Outcome(self.owed.name, kind, text)
         if self.world.state.clear(self.owed):
+            if kind == "wrote":
+                self.world.state.took((self.now - parse_instant(self.owed.due)).total_seconds())
             return Outcome(self.owed.name, kind, text)
         return Outcome(self.owed.name, "again", f"{text}; marked again meanwhile")
 
@@ -87,7 +92,7 @@ class Run:
     def later(self, text: str, delay: float | None = None, failed: bool = True) -> Outcome:
         """Due again after a delay: what the vendor asked for, or a backoff from seconds to an hour."""
         attempts = self.owed.attempts + failed
-        if delay is None:
+        if not delay:
             delay = min(3600.0, 2.0 ** min(attempts, 12)) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads retries, guards nothing
         if self.world.state.postpone(self.owed, self.now + timedelta(seconds=delay), text, attempts):
             wake(self.world, self.owed.name, delay)
@@ -106,6 +111,8 @@ class Run:
     def mended(self, reading: Reading) -> None:
         """Takes a ✗ back once nothing stands in the way any more."""
         name = reading.record.get(self.mapping.by_name["title"].salesforce)
+        if self.stays_parked:
+            return
         if self.owed.parked or (mark_of(name) == CROSS and self.mapping.switches.check_mark_in_name):
             self.tell_seller(reading, MENDED, CHECK)
 
@@ -117,7 +124,7 @@ class Run:
         audit_field = self.mapping.opportunity.audit_field
         for _ in range(3):
             record = reading.record
-            if says_already(record.get(audit_field), text) or self.world.settings.shadow:
+            if says_already(self.mapping, record.get(audit_field), text) or self.world.settings.shadow:
                 return
             audit = audit_text(self.mapping, self.now, text, record.get(audit_field))
             fields = {audit_field: audit, **name_with_mark(self.mapping, record, mark)}
@@ -128,7 +135,7 @@ class Run:
                 self.world.clock.sleep(1)
             except VersionConflict:
                 pass
-            except (Refused, TryLater) as error:
+            except (Refused, Gone, TryLater) as error:
                 # The reason stands in status and history; an org that refuses the entry itself cannot be told.
                 log.warning("the reason could not be written to the opportunity: %s", type(error).__name__)
                 return
@@ -146,7 +153,7 @@ def wake(world: World, name: str, delay: float = 0) -> None:
         log.warning("no wake-up was sent for %s: %s", name, error)
 
 
-def content_hash(mapping: Mapping, *records: Record) -> str:
+def content_hash(mapping: Mapping, *records: Record, also: Any = None) -> str:
     """Changes when a mapped value on either side does, or the mapping; not when our own audit entry is written."""
-    content = [[dict(record.values), dict(record.unread)] for record in records]
+    content = [[[dict(record.values), dict(record.unread)] for record in records], also]
     return hashlib.sha256(json.dumps([mapping.fingerprint, content], sort_keys=True, default=str).encode()).hexdigest()

@@ -46,11 +46,16 @@ PASSING = ("UNABLE_TO_LOCK_ROW", "System.LimitException")
 # An hour: the daily request budget comes back slowly, and an approval lock waits for a person.
 SLOW_SECONDS = 3600.0
 
+# What is said of a query begins with its text, and that may hold people's names and addresses.
+_EXCERPT = re.compile(r"\A.*\n *\^ *\n", re.DOTALL)
 _RECORD_ID = re.compile(r"\b[a-zA-Z0-9]{18}\b|\b[a-zA-Z0-9]{15}\b")
 
 
 class DuplicateFound(Refused):
-    """A duplicate rule stopped a create. `record_id` is the one record it matched for certain, if there is exactly one."""
+    """A duplicate rule stopped a create. `record_id` is the one record it matched for certain, if there is exactly one;
+    `reference` says which request of a graph it was."""
+
+    reference = ""
 
     def __init__(self, message: str, words: str, record_id: str | None) -> None:
         super().__init__(message, words, "DUPLICATES_DETECTED")
@@ -89,7 +94,8 @@ def decode_error(status: int, body: Any, what: str = "Salesforce") -> ConnectorE
     codes = [str(entry.get("errorCode") or entry.get("statusCode") or "") for entry in errors]
     culprit = next((index for index, code in enumerate(codes) if code not in CONSEQUENCES), 0)
     code = codes[culprit] if codes else ""
-    words = "; ".join(dict.fromkeys(str(entry.get("message", "")).strip() for entry in errors if entry.get("message")))[:1024]
+    told = (_EXCERPT.sub("", str(entry["message"])).strip() for entry in errors if entry.get("message"))
+    words = "; ".join(dict.fromkeys(told))[:1024]
     message = f"{what}: HTTP {status}" + (f" {code}" if code else "") + (f": {words}" if words else "")
 
     if status == 401:
@@ -135,7 +141,10 @@ def graph_ids(answer: Mapping[str, Any], requests: Mapping[str, str], what: str)
     failed = {reference: result for reference, result in results.items() if int(result.get("httpStatusCode") or 500) >= 300}
     for reference, result in failed.items():
         if not _is_consequence(result.get("body")):
-            raise decode_error(int(result["httpStatusCode"]), result.get("body"), f"{what}, {reference}")
+            error = decode_error(int(result["httpStatusCode"]), result.get("body"), f"{what}, {reference}")
+            if isinstance(error, DuplicateFound):
+                error.reference = reference
+            raise error
     raise TryLater(f"{what}: Salesforce did not say which record it refused")
 
 

@@ -44,6 +44,7 @@ class Settings:
     webhook_trusted_roots: str = ""
     webhook_signer_names: tuple[str, ...] = SIGNER_NAMES
     webhook_callback_url: str = ""
+    webhook_take_back: bool = False
 
     salesforce_login_url: str = ""
     salesforce_client_id: str = ""
@@ -149,6 +150,12 @@ def _mode(value: str) -> str:
     return value.strip().lower()
 
 
+def _flag(value: str) -> bool:
+    if value.strip().lower() not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return value.strip().lower() == "true"
+
+
 def _seconds(lowest: float, highest: float) -> Callable[[str], float]:
     def read(value: str) -> float:
         try:
@@ -189,6 +196,7 @@ READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "WEBHOOK_TRUSTED_ROOTS": ("webhook_trusted_roots", _file),
     "WEBHOOK_SIGNER_NAMES": ("webhook_signer_names", _names),
     "WEBHOOK_CALLBACK_URL": ("webhook_callback_url", _text),
+    "WEBHOOK_TAKE_BACK": ("webhook_take_back", _flag),
     "SALESFORCE_LOGIN_URL": ("salesforce_login_url", _https),
     "SALESFORCE_CLIENT_ID": ("salesforce_client_id", _text),
     "SALESFORCE_USERNAME": ("salesforce_username", _text),

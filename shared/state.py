@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import random
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Mapping as Dict
@@ -24,6 +25,7 @@ from shared.tables import Row, RowChanged, RowExists, Stored, Tables
 NEVER = "9999-12-31T00:00:00.000Z"  # due of a row that waits for a person
 _COLUMN = 30_000  # characters of one text column; Table Storage holds 32,768 UTF-16 units
 _BUCKETS = 64
+_LATENCIES = 64
 
 
 def stamp(time: datetime) -> str:
@@ -42,18 +44,28 @@ class Owed:
     reason: str = ""
     parked: str = ""
     refused: str = ""
+    microsoft_id: str = ""  # Microsoft's record of the deal changed
 
 
 @dataclass(frozen=True)
 class Create:
     """A create under way: which record, since when, and what was put into its body."""
 
-    step: str  # "referral", "microsoft" or "opportunity"
+    step: str  # "referral", "microsoft", "opportunity" or "lead"
     attempt: int
     request_id: str
     sent: Dict[str, Value]
     deadline: str
     first_claim: str
+    earlier: tuple[Dict[str, Value], ...] = ()  # what earlier attempts put in: any of them may be the one that landed
+
+    def landed(self, values: Dict[str, Value]) -> dict[str, Value]:
+        """What the attempt that landed had put in, judged by what the record holds; an edit since then shows the latest."""
+        attempts = [self.sent, *self.earlier]
+        return {
+            name: next((one[name] for one in attempts if name in one and one[name] == values.get(name)), sent)
+            for name, sent in (self.earlier[0] if self.earlier else self.sent).items()
+        }
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,7 @@ class Pair:
     engagement_id: str = ""
     opportunity_id: str = ""
     microsoft_id: str = ""
+    lead_id: str = ""  # the Salesforce lead this deal still is; emptied once an opportunity took its place
     help_code: str = ""
     known: Known = field(default_factory=Known)
     create: Create | None = None
@@ -88,23 +101,27 @@ class State:
     """The four tables, in the connector's words. Compare-and-set failures surface as `RowChanged`."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
-        self._tables = tables
+        self.tables = tables
         self._clock = clock
 
     # -- owed work ---------------------------------------------------------------------------------------------------------------------
 
-    def mark(self, name: str) -> None:
-        """Marks a record as owed, now. Marking twice is marking once; what is parked stays parked until somebody looks."""
-        self._tables.merge("owed", _bucket(name), name, {"due": stamp(self._clock.now())})
+    def mark(self, name: str, microsoft_id: str = "") -> None:
+        """Marks a record as owed, now. Marking twice is marking once; what is parked stays parked until somebody looks.
+
+        `microsoft_id` says that Microsoft's record of the deal is to be read as well.
+        """
+        row = {"due": stamp(self._clock.now())} | ({"microsoft_id": microsoft_id} if microsoft_id else {})
+        self.tables.merge("owed", _bucket(name), name, row)
 
     def owed(self, name: str) -> Owed | None:
-        stored = self._tables.get("owed", _bucket(name), name)
+        stored = self.tables.get("owed", _bucket(name), name)
         return _owed(stored) if stored else None
 
     def clear(self, owed: Owed) -> bool:
         """Clears the row unless it was marked again since it was read [N3, N4]. False: it was, and runs again."""
         try:
-            self._tables.delete("owed", _bucket(owed.name), owed.name, owed.etag)
+            self.tables.delete("owed", _bucket(owed.name), owed.name, owed.etag)
         except RowChanged:
             return False
         return True
@@ -125,25 +142,25 @@ class State:
         return self._rewrite(replace(owed, due=stamp(self._clock.now()), parked="", refused="", attempts=0))
 
     def _rewrite(self, owed: Owed) -> bool:
-        row = {"due": owed.due, "attempts": owed.attempts, "reason": owed.reason, "parked": owed.parked, "refused": owed.refused}
-        row = _packed({"reason": owed.reason, "parked": owed.parked}) | {key: row[key] for key in ("due", "attempts", "refused")}
+        plain = {"due": owed.due, "attempts": owed.attempts, "refused": owed.refused, "microsoft_id": owed.microsoft_id}
+        row = _packed({"reason": owed.reason, "parked": owed.parked}) | plain
         try:
-            self._tables.replace("owed", _bucket(owed.name), owed.name, row, owed.etag)
+            self.tables.replace("owed", _bucket(owed.name), owed.name, row, owed.etag)
         except RowChanged:
             return False
         return True
 
     def due(self) -> Iterator[Owed]:
         """Every owed row whose time has come."""
-        return (_owed(stored) for stored in self._tables.list("owed", before=("due", stamp(self._clock.now()))))
+        return (_owed(stored) for stored in self.tables.list("owed", before=("due", stamp(self._clock.now()))))
 
     def all_owed(self) -> Iterator[Owed]:
-        return (_owed(stored) for stored in self._tables.list("owed"))
+        return (_owed(stored) for stored in self.tables.list("owed"))
 
     # -- pairs and aliases -------------------------------------------------------------------------------------------------------------
 
     def link(self, name: str) -> Pair | Alias | None:
-        stored = self._tables.get("links", name, "link")
+        stored = self.tables.get("links", name, "link")
         if stored is None:
             return None
         return _link(stored)
@@ -157,22 +174,22 @@ class State:
 
     def start_pair(self, pair: Pair) -> Pair:
         """Inserts a new pair. Raises `RowExists` where the name already stands for something."""
-        return replace(pair, etag=self._tables.insert("links", pair.name, "link", _pair_row(pair)))
+        return replace(pair, etag=self.tables.insert("links", pair.name, "link", _pair_row(pair)))
 
     def save(self, pair: Pair) -> Pair:
         """The compare-and-set every run ends in [N5, N12]. Raises `RowChanged` when somebody else was quicker."""
-        return replace(pair, etag=self._tables.replace("links", pair.name, "link", _pair_row(pair), pair.etag))
+        return replace(pair, etag=self.tables.replace("links", pair.name, "link", _pair_row(pair), pair.etag))
 
     def alias(self, name: str, pair: str) -> None:
         """Makes sure that the other record's name leads to the pair. A name that already stands for something keeps its meaning."""
         if name == pair:
             return
         with contextlib.suppress(RowExists):
-            self._tables.insert("links", name, "link", {"kind": "alias", "pair": pair})
+            self.tables.insert("links", name, "link", {"kind": "alias", "pair": pair})
 
     def links(self) -> Iterator[Pair | Alias]:
         """Every link, for the full sweep; never on the path of a deal."""
-        return (_link(stored) for stored in self._tables.list("links"))
+        return (_link(stored) for stored in self.tables.list("links"))
 
     # -- history -----------------------------------------------------------------------------------------------------------------------
 
@@ -181,11 +198,11 @@ class State:
         now = self._clock.now()
         newest_first = f"{10**17 - int(now.timestamp() * 1_000_000):017d}-{uuid.uuid4().hex[:8]}"
         row = {"at": stamp(now), "kind": kind} | _packed({"text": text, "details": _json(details) if details is not None else ""})
-        self._tables.insert("history", pair, newest_first, row)
+        self.tables.insert("history", pair, newest_first, row)
 
     def history(self, pair: str) -> Iterator[dict[str, Any]]:
         """The pair's history, newest first: `{at, kind, text, details}`."""
-        for stored in self._tables.list("history", pair):
+        for stored in self.tables.list("history", pair):
             details = _unpacked(stored.row, "details")
             yield {
                 "at": stored.row.get("at", ""),
@@ -198,32 +215,41 @@ class State:
 
     def cursor(self, poll: str) -> str:
         """Up to where a poll has marked everything; empty before its first run."""
-        stored = self._tables.get("cursors", poll, "cursor")
+        stored = self.tables.get("cursors", poll, "cursor")
         return str(stored.row.get("at", "")) if stored else ""
 
     def move_cursor(self, poll: str, at: str) -> None:
         """Only after every row before `at` was marked [N33]. A cursor set back merely repeats marks."""
-        self._tables.merge("cursors", poll, "cursor", {"at": at})
+        self.tables.merge("cursors", poll, "cursor", {"at": at})
 
     def succeeded(self, flow: str, details: Dict[str, Any] | None = None) -> None:
         """Remembers when a flow last ended well, for `status`."""
-        self._tables.merge("cursors", "flows", flow, {"at": stamp(self._clock.now()), "details": json.dumps(details or {})})
+        self.tables.merge("cursors", "flows", flow, {"at": stamp(self._clock.now()), "details": json.dumps(details or {})})
 
     def flows(self) -> dict[str, dict[str, Any]]:
         return {
             one.key: {"at": one.row.get("at", ""), **json.loads(one.row.get("details") or "{}")}
-            for one in self._tables.list("cursors", "flows")
+            for one in self.tables.list("cursors", "flows")
         }
+
+    def took(self, seconds: float) -> None:
+        """Remembers how long a change was owed before it was written, among the last few, for `status`."""
+        slot = f"{random.randrange(_LATENCIES):02d}"  # noqa: S311 - which sample is dropped guards nothing
+        self.tables.merge("cursors", "latencies", slot, {"seconds": round(seconds, 3), "at": stamp(self._clock.now())})
+
+    def latencies(self) -> list[float]:
+        """Seconds from mark to agreement of recent writes, shortest first."""
+        return sorted(float(one.row.get("seconds", 0)) for one in self.tables.list("cursors", "latencies"))
 
     def seen(self, poll: str) -> dict[str, str]:
         """The rows of a poll's window that were marked already: record id -> stamp and content hash."""
-        return {stored.key: str(stored.row.get("content", "")) for stored in self._tables.list("cursors", f"{poll}-seen")}
+        return {stored.key: str(stored.row.get("content", "")) for stored in self.tables.list("cursors", f"{poll}-seen")}
 
     def remember_seen(self, poll: str, rows: Sequence[tuple[str, str]]) -> None:
-        self._tables.merge_many("cursors", f"{poll}-seen", [(key, {"content": content}) for key, content in rows])
+        self.tables.merge_many("cursors", f"{poll}-seen", [(key, {"content": content}) for key, content in rows])
 
     def forget_seen(self, poll: str, keys: Iterable[str]) -> None:
-        self._tables.delete_many("cursors", f"{poll}-seen", list(keys))
+        self.tables.delete_many("cursors", f"{poll}-seen", list(keys))
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------------------------
@@ -266,6 +292,7 @@ def _owed(stored: Stored) -> Owed:
         _unpacked(row, "reason"),
         _unpacked(row, "parked"),
         str(row.get("refused", "")),
+        str(row.get("microsoft_id", "")),
     )
 
 
@@ -293,6 +320,7 @@ def _pair_row(pair: Pair) -> Row:
             "engagement_id",
             "opportunity_id",
             "microsoft_id",
+            "lead_id",
             "help_code",
             "next_step",
             "lease_until",
@@ -329,6 +357,7 @@ def _link(stored: Stored) -> Pair | Alias:
             "engagement_id",
             "opportunity_id",
             "microsoft_id",
+            "lead_id",
             "help_code",
             "next_step",
             "lease_until",
@@ -340,7 +369,7 @@ def _link(stored: Stored) -> Pair | Alias:
         name=stored.partition,
         etag=stored.etag,
         known=known,
-        create=Create(**create) if create else None,
+        create=Create(**{**create, "earlier": tuple(create.get("earlier", ()))}) if create else None,
         outcome=_unpacked(row, "outcome"),
         **plain,
     )

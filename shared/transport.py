@@ -102,10 +102,15 @@ def network_errors(what: str) -> Iterator[None]:
     """Turns a time-out, a refused or a cut connection of httpx into `TryLater`. A write that ends so may have landed."""
     try:
         yield
-    except httpx.TimeoutException as error:
-        raise TryLater(f"{what}: no answer within the time limit ({type(error).__name__})") from error
     except httpx.RequestError as error:
-        raise TryLater(f"{what}: the connection failed ({type(error).__name__}: {error})") from error
+        slow = isinstance(error, httpx.TimeoutException)
+        words = (
+            f"no answer within the time limit ({type(error).__name__})"
+            if slow
+            else f"the connection failed ({type(error).__name__}: {error})"
+        )
+        # What could not connect was never sent: whatever it was to do, it certainly did not.
+        raise TryLater(f"{what}: {words}", certain=isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)) from error
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

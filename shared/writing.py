@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from collections.abc import Mapping as Dict
 from datetime import datetime
@@ -50,7 +51,7 @@ def _entries(mapping: Mapping, change: Change, referral: Dict[str, Any], opportu
     row = mapping.by_name[change.field]
 
     def key(item: Dict[str, Any]) -> str:
-        return str(item.get("id")) if row.type == "solutions" else email_of(item)
+        return str(item.get("id")).strip() if row.type == "solutions" else email_of(item)
 
     ours = mapping.solution_rows(opportunity) if row.type == "solutions" else mapping.members(row, opportunity)
     listed = value_at(referral, row.partner_center)
@@ -124,6 +125,7 @@ def audit_text(mapping: Mapping, now: datetime, text: str, previous: Value) -> s
     return clip("\n".join([entry, *([str(previous)] if previous else [])]), AUDIT_LENGTH)
 
 
-def says_already(audit: Value, text: str) -> bool:
-    """Whether the newest entry says the same, whatever its time."""
-    return text in str(audit or "").partition("\n")[0]
+def says_already(mapping: Mapping, audit: Value, text: str) -> bool:
+    """Whether the newest entry says exactly this, whatever its time."""
+    entry = re.escape(mapping.audit_line).replace(re.escape("{time}"), "[0-9: -]+").replace(re.escape("{text}"), re.escape(text))
+    return re.match(rf"{entry}(\n|\Z)", str(audit or "")) is not None

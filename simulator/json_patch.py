@@ -50,7 +50,9 @@ def _set(record: dict[str, Any], path: str, value: Any) -> None:
     for name in parents:
         if not isinstance(shape, Mapping) or name not in shape:
             raise invalid(path, f"The path '{path}' does not exist.")
-        shape, place = shape[name], place[name]
+        shape, place = shape[name], place.get(name)
+        if not isinstance(place, (dict, list)):
+            raise invalid(path, f"The path '{path}' does not exist.")
     if last == "-" and isinstance(shape, list):
         place.append(bind_item(value, shape[0], path))
     elif isinstance(shape, Mapping) and last in shape:

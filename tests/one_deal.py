@@ -52,7 +52,8 @@ class OneDeal:
     @property
     def there(self) -> Row:
         """Our own referral; fails where the deal has none, or two."""
-        (referral,) = (one for one in self.w.referrals() if one["externalReferenceId"] == self.id)
+        carried = self.here["Referral_Identifier__c"]
+        (referral,) = (one for one in self.w.referrals() if one["externalReferenceId"] == self.id or one["id"] == carried)
         return referral
 
     @property
@@ -89,8 +90,10 @@ class OneDeal:
     @property
     def explained(self) -> str:
         """Everything that status and history say about the deal."""
-        history = self.w.world.state.history(f"sf-{self.id}")
-        return "\n".join([self.parked, *(one["text"] for one in history)])
+        state, name = self.w.world.state, f"sf-{self.id}"
+        pair = state.pair(name)
+        names = dict.fromkeys([name, pair.name if pair else name])
+        return "\n".join([self.parked, *(one["text"] for name in names for one in state.history(name))])
 
     def children(self, name: str) -> list[Row]:
         """The rows of an object that hang on the opportunity."""

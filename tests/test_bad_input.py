@@ -13,7 +13,6 @@ from shared import receiving
 from shared.errors import Misconfigured, TryLater
 from shared.notifications import MAXIMUM_BODY
 from shared.pairing import opportunity_name, referral_name
-from shared.state import State
 from shared.tables import MemoryTables
 from simulator.faults import Fault
 from tests.deals import DealWorld
@@ -135,7 +134,7 @@ NOT_PUSHES: list[Any] = [
     ("ids that are none", SECRET, b'{"ids": ["006Ws0000000Q1UIAU", 5, null, {}, "001Ws0000000Q1UIAU", "006\' OR Name != \'"]}', 400),
     ("more than a transaction holds", SECRET, json.dumps({"ids": ["006Ws0000000Q1UIAU"] * 201}).encode(), 400),
     ("over 256 KiB", SECRET, b" " * (MAXIMUM_BODY + 1), 400),
-    pytest.param("an endless nesting", SECRET, b"[" * 200_000, 400, marks=pytest.mark.xfail(reason="RecursionError is not a ValueError", strict=True)),
+    ("an endless nesting", SECRET, b"[" * 200_000, 400),
 ]
 
 
@@ -162,7 +161,9 @@ def test_a_push_marks_each_opportunity_once_by_its_long_id() -> None:
 # -- wake-ups --------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["", "pc-", f"pc-{ID.upper()}", f"pc-{ID}\n", "sf-006Ws0000000Q1U", "sf-001Ws0000000Q1UIAU", "pc-' or 1 eq 1", "x" * 70_000])
+@pytest.mark.parametrize(
+    "text", ["", "pc-", f"pc-{ID.upper()}", f"pc-{ID}\n", "sf-006Ws0000000Q1U", "sf-001Ws0000000Q1UIAU", "pc-' or 1 eq 1", "x" * 70_000]
+)
 def test_a_wake_up_that_is_no_record_name_is_recognised(text: str) -> None:
     assert not receiving.is_record_name(text)
     assert receiving.is_record_name(f"pc-{ID}")
@@ -209,14 +210,14 @@ class BadReferral:
     says: str = ""  # words in the deal's history
 
 
-CRASHES = pytest.mark.xfail(reason="the error leaves synchronize; the deal is tried and crashes each minute, and status does not say so", strict=True)
-
 REFERRALS: list[Any] = [
     BadReferral("null everywhere", all_null, parked="status null/None is not known"),
     BadReferral("null in every section", nulls_inside),
     BadReferral("without its customer", without("customerProfile")),
     BadReferral("without details", without("details")),
-    BadReferral("without consent, team, context and tracking", without("consent", "team", "inviteContext", "trackingInfo", "target", "links")),
+    BadReferral(
+        "without consent, team, context and tracking", without("consent", "team", "inviteContext", "trackingInfo", "target", "links")
+    ),
     BadReferral("a status of the future", having(status="Dormant", substatus="Sleeping"), parked="status Dormant/Sleeping is not known"),
     BadReferral("a substatus of the future", having(substatus="Engaged"), parked="status New/Engaged is not known"),
     BadReferral("unknown enum values", having(qualification="Telepathic", direction="Sideways", quality=7, salesStage="??")),
@@ -227,15 +228,16 @@ REFERRALS: list[Any] = [
     BadReferral("a closing date that is none", within("details", closingDateTime="soon"), says="not a date"),
     BadReferral("requirements that are a list", within("details", requirements=[])),
     BadReferral("solutions that are an object", within("details", requirements={"solutions": {}})),
-    BadReferral("solutions of all sorts", within("details", requirements={"solutions": [None, "x", {}, {"id": None}, {"id": "SOL-1", "name": None}]})),
+    BadReferral(
+        "solutions of all sorts",
+        within("details", requirements={"solutions": [None, "x", {}, {"id": None}, {"id": "SOL-1", "name": None}]}),
+    ),
     *[BadReferral(f"ids as {ids}", within("customerProfile", ids=ids)) for ids in ({}, [], [{"profileType": "Duns", "id": "795986822"}])],
     BadReferral("a team that is an object", within("customerProfile", team={"0": {}})),
     BadReferral("people who are null", within("customerProfile", team=[None, {}, {"firstName": None, "lastName": None, "email": None}])),
-    pytest.param(BadReferral("an address that is a list", within("customerProfile", address=["1 Harbour Road"])), marks=CRASHES),
-    pytest.param(BadReferral("a customer that is text", having(customerProfile="Fabrikam")), marks=CRASHES),
-    pytest.param(
-        BadReferral("a closing date at the end of time", within("details", closingDateTime="9999-12-31T23:59:59-05:00"), says="not a"), marks=CRASHES
-    ),
+    BadReferral("an address that is a list", within("customerProfile", address=["1 Harbour Road"])),
+    BadReferral("a customer that is text", having(customerProfile="Fabrikam")),
+    BadReferral("a closing date at the end of time", within("details", closingDateTime="9999-12-31T23:59:59-05:00"), says="not a"),
     BadReferral("a name as long as a book", having(name="✓ " + "本" * 4_000)),
     BadReferral("a name of marks only", having(name="✓ ❌")),
     BadReferral("notes as long as a book, right to left", within("details", notes="\u05e2\u05e1\u05e7\u05d4 😀\r\n" * 5_000)),
@@ -283,7 +285,6 @@ def test_a_parked_referral_becomes_an_opportunity_once_it_is_mended() -> None:
     assert referral_name(referral_id) not in w.parked()
 
 
-@pytest.mark.xfail(reason="Microsoft's record of the same deal was parked beside it and nobody looks at that row again", strict=True)
 def test_nothing_of_a_mended_deal_stays_parked() -> None:
     w, _ = mended()
     assert w.parked() == {}
@@ -314,18 +315,18 @@ def test_a_stage_the_mapping_does_not_know_is_said_and_the_other_fields_still_tr
     assert w.sim.partner_center.records[referral_id]["substatus"] == "Won", "a known stage travels again"
 
 
-def test_an_opportunity_in_an_unmapped_stage_waits_and_its_seller_is_told() -> None:
+def test_an_opportunity_in_an_unmapped_stage_is_shared_and_the_stage_is_said() -> None:
     w = DealWorld()
     opportunity_id = w.make_deal(StageName="Daydreaming").opportunity
     w.settle()
-    assert w.referrals() == []
-    assert "'Daydreaming' is not mapped" in w.opportunity(opportunity_id)["Audit__c"]
-    assert w.opportunity(opportunity_id)["Name"].startswith("✗ ")
+    assert [one["status"] for one in w.referrals()] == ["Active"]
+    assert w.opportunity(opportunity_id)["StageName"] == "Daydreaming"
+    told = "\n".join(one["text"] for one in w.world.state.history(opportunity_name(opportunity_id)))
+    assert "stage 'Daydreaming' is not mapped" in told
     assert w.quiet() == []
-    w.seller_edits(opportunity_id, StageName="Qualification")
+    w.seller_edits(opportunity_id, StageName="Closed Won")
     w.settle()
-    assert len(w.referrals()) == 1
-    assert w.opportunity(opportunity_id)["Name"] == "✓ Fabrikam data estate"
+    assert [one["substatus"] for one in w.referrals()] == ["Won"]
 
 
 @pytest.mark.parametrize(
@@ -337,7 +338,7 @@ def test_an_opportunity_in_an_unmapped_stage_waits_and_its_seller_is_told() -> N
         within("details", closingDateTime="soon"),
         having(status="Dormant"),
         having(name={}),
-        without("customerProfile", "team", "consent", "inviteContext", "target", "trackingInfo"),
+        without("customerProfile", "team", "inviteContext", "target", "trackingInfo"),
     ],
     ids=["amount", "no amount", "currency", "closing date", "status", "name", "sections"],
 )
@@ -370,7 +371,6 @@ def test_text_that_vendors_find_hard_travels_unharmed_both_ways() -> None:
     assert w.quiet() == []
 
 
-@pytest.mark.xfail(reason="_create_microsofts lets Gone out of synchronize", strict=True)
 def test_an_opportunity_deleted_between_the_two_creates_stops_the_deal_and_not_the_worker() -> None:
     w = DealWorld()
     w.sim.faults.add(Fault(host="partner_center", method="POST", status=503, skip=1, count=99))

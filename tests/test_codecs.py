@@ -11,18 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import wire
-from shared.codecs import CODECS, LONG_TEXT_LENGTH, NAME_LENGTH, Codec, Unreadable, clip, mark_of, parse_instant, strip_marks
+from shared.codecs import CODECS, LONG_TEXT_LENGTH, NAME_LENGTH, Codec, Unreadable, choice, clip, mark_of, parse_instant, strip_marks
 
 MARKS = ["✓ ", "✔ ", "✗ ", "✘", "✕ ", "✖", "❌ ", "✓\ufe0f ", " ✓✗ "]
-TOO_LARGE = pytest.mark.xfail(reason="an amount that Salesforce cannot hold is written out digit by digit; 1E+999999999 takes all memory", strict=True)
-END_OF_TIME = pytest.mark.xfail(reason="a time that has no form in UTC raises OverflowError out of the worker", strict=True)
-HALF = pytest.mark.xfail(reason="clip raises UnicodeEncodeError for a text with half a surrogate pair", strict=True)
 
 RIGHT_TO_LEFT = "\u05e2\u05e1\u05e7\u05d4 \u0635\u0641\u0642\u0629"  # Hebrew and Arabic
 FAMILY = "👩\u200d👩\u200d👧"
 
-# `status` is read from two keys and `solutions` from child rows: the mapping reads those, see test_mapping.py.
-PLAIN = sorted(CODECS.keys() - {"status", "solutions"})
+# The others are read from more than one key, by the mapping: see test_mapping.py.
+PLAIN = ("currency", "date", "link", "long_text", "money", "one_way_flag", "text", "title")
 
 anything = st.one_of(
     st.none(),
@@ -51,8 +48,7 @@ def test_what_is_read_survives_being_written_to_either_side(name: str, raw: Any)
     for read in (codec.read_referral, codec.read_opportunity):
         try:
             value = read(raw)
-        except Unreadable as error:
-            assert str(error)
+        except Unreadable:
             continue
         over_there = wire.loads(wire.dumps(codec.write_referral(value)))
         over_here = wire.loads(wire.dumps(codec.write_opportunity(value)))
@@ -78,7 +74,11 @@ FORGIVEN: list[tuple[str, list[Any], Any]] = [
     ("money", [None, ""], None),
     ("currency", ["USD", " usd "], "USD"),
     ("date", ["2026-11-14", "2026-11-14T00:00:00Z", "2026-11-14T00:00:00.0000000Z", "2026-11-14T23:59:59.9999999+00:00"], "2026-11-14"),
-    ("date", ["2026-11-14T00:00:00", "2026-11-14T00:00:00.000+0000", "2026-11-14T01:00:00+01:00", "2026-11-13T23:30:00-0100"], "2026-11-14"),
+    (
+        "date",
+        ["2026-11-14T00:00:00", "2026-11-14T00:00:00.000+0000", "2026-11-14T01:00:00+01:00", "2026-11-13T23:30:00-0100"],
+        "2026-11-14",
+    ),
     ("one_way_flag", [True, "true", " True "], True),
     ("one_way_flag", [None, False, "false", ""], False),
 ]
@@ -95,10 +95,10 @@ def test_reading_forgives_what_vendors_do_to_values(name: str, raws: list[Any], 
     ("name", "raw"),
     [
         *[("money", raw) for raw in ("a lot", True, [], {}, "NaN", "Infinity", Decimal("sNaN"), "1,000")],
-        *[pytest.param("money", raw, marks=TOO_LARGE) for raw in (Decimal("1E+900"), 10**16)],
+        *[("money", raw) for raw in (Decimal("1E+900"), 10**16)],
         *[("currency", raw) for raw in ("dollars", "US", 840, [], "€")],
         *[("date", raw) for raw in ("soon", "2026-02-30", "2026-11-14T25:00:00Z", {"T": 1}, 0)],
-        pytest.param("date", "9999-12-31T23:59:59-05:00", marks=END_OF_TIME),
+        ("date", "9999-12-31T23:59:59-05:00"),
         *[("text", raw) for raw in ({}, [], ["Contoso"])],
         *[("long_text", raw) for raw in ({}, ["notes"])],
         *[("title", raw) for raw in ({}, ["name"])],
@@ -107,8 +107,21 @@ def test_reading_forgives_what_vendors_do_to_values(name: str, raws: list[Any], 
 def test_an_unreadable_value_is_answered_in_words(name: str, raw: Any) -> None:
     codec = CODECS[name]
     for read in (codec.read_referral, codec.read_opportunity):
-        with pytest.raises(Unreadable, match="not a|expected"):
+        with pytest.raises(Unreadable, match=r"not a|expected"):
             read(raw)
+
+
+@given(st.dictionaries(st.from_regex(r"[A-Z][a-z]{0,5}", fullmatch=True), st.from_regex(r"[A-Z][a-z]{0,5}", fullmatch=True), min_size=1))
+def test_a_value_map_keeps_the_law_and_says_what_it_does_not_know(values: dict[str, str]) -> None:
+    codec = choice(values)
+    for here, there in values.items():
+        assert codec.read_opportunity(here) == codec.read_referral(there) == there
+        assert codec.read_opportunity(codec.write_opportunity(there)) == there
+        assert codec.read_referral(codec.write_referral(there)) == there
+    assert codec.read_referral(None) is codec.write_opportunity(None) is None
+    for read in (codec.read_referral, codec.read_opportunity):
+        with pytest.raises(Unreadable, match="not mapped: 'nobody'"):
+            read("nobody")
 
 
 def test_writing_is_exact() -> None:
@@ -131,10 +144,10 @@ def test_notes_of_the_greatest_length_survive_and_longer_ones_are_cut_once() -> 
         assert read(full + sign) == full, "the longer one is cut to what Salesforce holds"
 
 
-def test_a_name_leaves_room_for_its_mark() -> None:
-    title = CODECS["title"].read_opportunity("✓ " + "漢" * 300)
-    assert units(title) == NAME_LENGTH
-    assert units(f"✓ {title}") <= 120
+def test_a_name_is_cut_to_what_salesforce_holds() -> None:
+    for sign in ("d", "漢", "😀"):
+        title = CODECS["title"].read_opportunity("✓ " + sign * 300)
+        assert units(title) == NAME_LENGTH
 
 
 @given(st.text(), st.integers(0, 60))
@@ -147,7 +160,6 @@ def test_clip_never_cuts_through_a_character(text: str, length: int) -> None:
         assert clipped == text
 
 
-@HALF
 def test_half_a_character_from_a_vendor_does_not_break_the_reading() -> None:
     """JSON may hold half of a surrogate pair as an escape, and vendors that cut by UTF-16 units send it."""
     for name in ("text", "long_text", "title"):

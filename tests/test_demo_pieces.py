@@ -1,4 +1,4 @@
-"""The demo fails when the product does: its checks refuse what the stories promise not to happen."""
+"""The demo and the bench fail when the product does: their checks refuse what is promised not to happen."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from bench import package
+from bench.report import Budget, Situation
 from demo import checking
 from demo.stage import Seen, StoryFailed
 from simulator.core import Call
@@ -66,3 +68,15 @@ def test_a_write_with_nothing_left_to_do_fails_the_demo(capsys: pytest.CaptureFi
     with pytest.raises(StoryFailed, match="salesforce PATCH"):
         checking.then_quiet(restless, checking.Teller())
     assert "Then quiet" in capsys.readouterr().out
+
+
+def test_one_call_too_many_breaks_a_budget_by_name() -> None:
+    rows = Situation("edit", (1, 1, 1, 0), (Budget("writes", 1, 1), Budget("reads of each record", 1, 2)))
+    assert rows.broken() == ["edit: reads of each record ≤ 1, BROKEN: 2"]
+
+
+def test_what_is_deployed_is_the_app_and_nothing_for_development() -> None:
+    names = {file.relative_to(package.ROOT).as_posix() for file in package.deployed_files()}
+    assert {"function_app.py", "host.json", "mapping.toml", "requirements.txt", "shared/flows.py"} <= names
+    assert not {name.partition("/")[0] for name in names} & {"tests", "demo", "bench", "devhost", "simulator", "docs", ".venv", ".git"}
+    assert "local.settings.json" not in names

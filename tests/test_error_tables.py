@@ -164,6 +164,14 @@ def test_every_status_of_salesforce_has_one_consequence_without_a_readable_body(
         assert "<html>" not in str(error)
 
 
+def test_what_salesforce_says_of_a_query_does_not_repeat_what_was_asked_for() -> None:
+    excerpt = "\nSELECT Id FROM Contact WHERE Email = 'dana.moreau@fabrikam.example' AND Foo__c = 1\n       ^\nERROR at Row:1:Column:8\n"
+    for code in ("INVALID_FIELD", "MALFORMED_QUERY", "INVALID_QUERY_FILTER_OPERATOR"):
+        error = decode_salesforce(400, coded(code, f"{excerpt}No such column 'Foo__c' on entity 'Contact'."))
+        assert "dana.moreau" not in str(error)
+        assert "ERROR at Row:1:Column:8\nNo such column 'Foo__c' on entity 'Contact'." in str(error)
+
+
 def test_no_code_has_a_consequence_that_no_row_states() -> None:
     assert set(CONFIGURATION) <= {code for _, code, _, _ in SALESFORCE}
 
@@ -750,20 +758,14 @@ def test_a_create_that_finds_its_key_taken_adopts_the_record_that_has_it() -> No
 
 
 @pytest.mark.parametrize("version", ["56.0", "66.0"])
-def test_a_duplicate_rule_parks_the_create_in_either_spelling_of_its_answer(version: str) -> None:
+def test_the_one_record_a_duplicate_rule_names_for_certain_is_taken_in_either_spelling_of_its_answer(version: str) -> None:
     rule = DuplicateRule("Account", ("BillingCity",))
     w = DealWorld(org=Org(duplicate_rules=(rule,)), settings={"SALESFORCE_API_VERSION": version})
     standing = w.sim.salesforce.person_creates("Account", {"Name": "Fabrikam Incorporated", "BillingCity": "Redmond"})
     w.sim.people.portal_create_deal()
-    w.sim.clock.advance(5)
-    w.round()
-    ((name, reason),) = w.parked().items()
-    assert "refused" in reason
-    assert w.opportunities() == []
-    w.sim.salesforce.person_edits("Account", standing, {"BillingCity": "Porto"})
-    assert w.world.state.unpark(name)
     w.settle()
-    assert len(w.opportunities()) == 1
+    assert [one["AccountId"] for one in w.opportunities()] == [standing]
+    assert not w.parked()
 
 
 # -- polls and the sweep ---------------------------------------------------------------------------------------------------------------
@@ -815,3 +817,69 @@ def test_a_sweep_whose_cursor_expired_ends_without_a_certificate_and_the_next_on
         reconciling.reconcile(w.world)
     assert "certificate" not in w.world.state.flows()
     assert reconciling.reconcile(w.world).in_agreement == 3
+
+
+# -- trouble that does not end ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_wake_up_before_its_time_asks_nobody() -> None:
+    deal = Agreed("partner_center")
+    deal.meets(429, retry_after=57)
+    deal.edit(61_000)
+    deal.meet()
+    asked = deal.w.position()
+    for _ in range(3):  # queues deliver twice, and every poll may wake a deal
+        synchronize(deal.w.world, f"sf-{deal.opportunity_id}")
+    assert deal.w.position() == asked
+    deal.pause(57)
+    deal.arrives(61_000)
+
+
+@pytest.mark.parametrize(
+    ("answer", "retry_after", "reason"),
+    [(409, None, "still moving"), (412, None, "still moving"), (429, 0, "HTTP 429"), (503, 0, "HTTP 503")],
+)
+def test_trouble_without_an_end_is_asked_about_less_and_less(answer: int, retry_after: int | None, reason: str) -> None:
+    deal = Agreed("partner_center")
+    deal.meets(answer, error("resourceModified"), count=1000, retry_after=retry_after)
+    deal.edit(61_000)
+    deal.meet()
+    for _ in range(8):
+        deal.pause(deal.wait())
+        assert synchronize(deal.w.world, f"sf-{deal.opportunity_id}").kind == "later"
+    assert deal.wait() > 120
+    assert reason in deal.retrying()["reason"]
+    deal.w.sim.faults.clear()
+    deal.pause(HOUR)
+    deal.arrives(61_000)
+
+
+def test_a_right_that_was_taken_away_and_given_back_needs_no_hand() -> None:
+    deal = Agreed("partner_center")
+    deal.meets(403, error("accessDenied", "The user has no referrals role."), method="GET", path=f"*/{deal.referral_id}", count=100)
+    deal.edit(61_000)
+    deal.meet()
+    deal.w.sim.faults.clear()
+    deal.pause(25 * HOUR)
+    reconciling.reconcile(deal.w.world)
+    deal.arrives(61_000)
+
+
+@pytest.mark.parametrize(("vendor", "told"), [("partner_center", error("itemNotFound")), ("salesforce", coded("NOT_FOUND"))])
+def test_a_create_at_an_address_that_is_not_there_is_told_and_ends(vendor: Host, told: Any) -> None:
+    deal = Creating(vendor)
+    deal.meets(404, told)
+    outcome = one_run(deal.w)
+    assert outcome.kind in ("parked", "later")
+    assert "HTTP 404" in outcome.text
+
+
+def test_an_opportunity_deleted_while_it_is_written_ends_the_run() -> None:
+    deal = Agreed("salesforce")
+    delete = deal.w.sim.salesforce.person_deletes
+    deal.w.sim.faults.add(Fault("salesforce", "PATCH", action=lambda _: delete("Opportunity", deal.opportunity_id)))
+    deal.edit(61_000)
+    assert deal.meet().kind in ("parked", "skipped")
+    deal.w.sim.salesforce.person_undeletes("Opportunity", deal.opportunity_id)
+    deal.edit(62_000)
+    deal.arrives(62_000)

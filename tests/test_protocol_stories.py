@@ -70,7 +70,7 @@ class Pair:
     def paul(self, value: int, mark: bool = True) -> None:
         self.w.portal_edits(self.referral_id, {"details/dealValue": value})
         if mark:
-            self.w.world.state.mark(referral_name(self.referral_id))
+            self.w.world.state.mark(self.name)
 
     def pause(self, seconds: float = 10) -> None:
         self.w.sim.clock.advance(seconds)
@@ -110,7 +110,7 @@ class Pair:
 def n1() -> None:
     p = Pair()
     p.paul(PAUL)
-    p.w.worker(referral_name(p.referral_id)).until("PATCH salesforce").kill()
+    p.w.worker(p.name).until("PATCH salesforce").kill()
     p.rests_at(PAUL)
 
 
@@ -159,10 +159,10 @@ def _(patch: Patch) -> None:
 def n3() -> None:
     p = Pair()
     p.paul(PAUL)
-    worker = p.w.worker(referral_name(p.referral_id)).past("PATCH salesforce")
+    worker = p.w.worker(p.name).past("PATCH salesforce")
     p.pause()
     p.w.seller_edits(p.opportunity_id, Amount=ALICE)
-    p.w.world.state.mark(referral_name(p.referral_id))
+    p.w.world.state.mark(p.name)
     worker.finish()
     p.rests_at(ALICE)
 
@@ -172,7 +172,7 @@ def _(patch: Patch) -> None:
     def clears_anyway(self: State, owed: Any) -> bool:
         now = self.owed(owed.name)
         if now:
-            self._tables.delete("owed", state._bucket(owed.name), owed.name, now.etag)
+            self.tables.delete("owed", state._bucket(owed.name), owed.name, now.etag)
         return True
 
     patch.setattr(State, "clear", clears_anyway)
@@ -181,7 +181,7 @@ def _(patch: Patch) -> None:
 @story("N4 the owed row is read before the records")
 def n4() -> None:
     p = Pair()
-    name = referral_name(p.referral_id)
+    name = p.name
     p.w.world.state.mark(name)
     worker = p.w.worker(name).past("GET partner_center")
     p.paul(PAUL)
@@ -217,7 +217,7 @@ def n5() -> None:
 
 def _saves_anyway(patch: Patch) -> None:
     def saves(self: State, pair: Any) -> Any:
-        return replace(pair, etag=self._tables.merge("links", pair.name, "link", state._pair_row(pair)))
+        return replace(pair, etag=self.tables.merge("links", pair.name, "link", state._pair_row(pair)))
 
     patch.setattr(State, "save", saves)
 
@@ -256,7 +256,7 @@ def _(patch: Patch) -> None:
 def n7() -> None:
     p = Pair()
     p.paul(PAUL)
-    worker = p.w.worker(referral_name(p.referral_id)).until("PATCH salesforce")
+    worker = p.w.worker(p.name).until("PATCH salesforce")
     p.alice(ALICE)
     worker.finish()
     p.rests_at(ALICE)
@@ -279,7 +279,7 @@ def n8() -> None:
     p = Pair()
     p.paul(PAUL)
     p.w.seller_edits(p.opportunity_id, NextStep="call them")  # from here on everything happens within one second
-    worker = p.w.worker(referral_name(p.referral_id)).past("GET salesforce")
+    worker = p.w.worker(p.name).past("GET salesforce")
     p.alice(ALICE)
     worker.finish()
     p.rests_at(ALICE)
@@ -353,14 +353,12 @@ def _(patch: Patch) -> None:
 def n12() -> None:
     p = Pair()
     p.paul(PAUL)
-    name = referral_name(p.referral_id)
-    first = p.w.worker(name).past("PATCH salesforce").until("replace links")
+    first = p.w.worker(p.name).past("PATCH salesforce").until("replace links")
     p.pause()
     p.paul(BASE)
     p.alice(BASE)
     p.expire_lease()
-    for other in (name, p.name):
-        p.w.worker(other).finish()
+    p.w.worker(p.name).finish()
     first.finish()
     p.rests_at(BASE)
 
@@ -416,7 +414,9 @@ def _(patch: Patch) -> None:
         found = claim(run_, replace(pair, create=None), step, sent, wait)
         if isinstance(found, Outcome):
             return found
-        return run_.world.state.save(replace(found, create=None)) and replace(run_.world.state.pair(pair.name), create=found.create)
+        return run_.world.state.save(replace(found, create=None, lease_until="")) and replace(
+            run_.world.state.pair(pair.name), create=found.create
+        )
 
     patch.setattr(creation, "_claim", unclaimed)
     _saves_anyway(patch)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared import receiving
 from shared.errors import Misconfigured
 from shared.notifications import REFERRAL_EVENTS
 from shared.registration import BadRequest, RegistrationPlan, RegistrationRequest, plan_registration, register
 from shared.settings import Settings
+from simulator.faults import Fault
+from tests.deals import CALLBACK, EVENTS, DealWorld, SharedClock
 
 OURS = "https://contoso-cosell.azurewebsites.example/api/partner-center-to-salesforce"
 OTHER = "https://fabrikam.example/hook?sig=secret"
@@ -175,8 +180,9 @@ def test_an_empty_request_asks_for_the_defaults() -> None:
 
 
 def test_a_request_is_read() -> None:
-    body = json.dumps({"callback_url": OURS + "?code=x", "events": ["referral-created"], "overwrite": True}).encode()
-    assert RegistrationRequest.read(body) == RegistrationRequest(callback_url=OURS + "?code=x", events=["referral-created"], overwrite=True)
+    body = {"callback_url": OURS + "?code=x", "events": ["referral-created"], "overwrite": True, "validate": True}
+    read = RegistrationRequest.read(json.dumps(body).encode())
+    assert read.model_dump(by_alias=True) == body
 
 
 def test_every_fault_of_a_request_is_named_at_once() -> None:
@@ -191,3 +197,95 @@ def test_every_fault_of_a_request_is_named_at_once() -> None:
 def test_a_request_that_cannot_be_read_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest, match="the registration request cannot be used"):
         RegistrationRequest.read(body)
+
+
+# Trying it out
+
+
+class DeliveringClock(SharedClock):
+    """Whoever waits is overtaken by the events that are due."""
+
+    def __init__(self, w: DealWorld, deliver: Callable[[], int]) -> None:
+        super().__init__(w.sim.clock)
+        self._deliver = deliver
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self._deliver()
+
+
+def tried_out(w: DealWorld, answers: int | None = None, **request: Any) -> dict[str, Any]:
+    """The answer to a request to register with validation; the address answers with `answers`, or is the app itself."""
+    deliver = w.deliver if answers is None else lambda: w.sim.deliver(lambda *_: answers)
+    world = replace(w.world, clock=DeliveringClock(w, deliver))
+    body = {"overwrite": True, "validate": True} | request
+    status, answer = receiving.webhook_registration(lambda: world, json.dumps(body).encode())
+    assert status == 200, answer
+    return answer
+
+
+def test_a_registration_is_tried_out_and_says_how_the_event_was_delivered() -> None:
+    w = DealWorld()
+    answer = tried_out(w)
+    assert answer["now"]["events"] == [*EVENTS, "test-created"]
+    assert answer["validation"] == {
+        "status": "delivered",
+        "attempts": [{"code": "OK", "message": "", "at": "2026-11-02T09:00:02.000Z"}],
+        "why": "the registered address took the event",
+    }
+    assert w.owed() == {}, "a test event asks for no work"
+    assert tried_out(w, overwrite=False)["action"] == "none", "the same at every deployment"
+
+
+def test_each_attempt_that_an_address_answers_with_500_is_told_and_the_registration_stands() -> None:
+    w = DealWorld()
+    answer = tried_out(w, answers=500)
+    assert w.sim.webhooks.registration is not None
+    assert "test-created" in w.sim.webhooks.registration["WebhookEvents"]
+    assert [one["code"] for one in answer["validation"]["attempts"]] == ["InternalServerError"] * 3
+    assert answer["validation"]["status"] == "late"
+    assert answer["validation"]["why"] == "Partner Center's status is 'pending' after 30 seconds; it may still be delivered"
+    assert w.clock.monotonic() - w.sim.webhooks.waiting[0].answers[0][1].timestamp() <= 30
+
+
+def test_an_event_that_is_never_taken_has_failed() -> None:
+    w = DealWorld()
+    w.sim.webhooks.conduct.first_retry = 0
+    validation = tried_out(w, answers=0)["validation"]
+    assert (validation["status"], len(validation["attempts"])) == ("failed", 10)
+    assert validation["attempts"][0]["message"] == "no answer from the address"
+
+
+def test_the_limit_of_two_validation_events_a_minute_is_said_plainly() -> None:
+    w = DealWorld()
+    for _ in range(2):
+        assert tried_out(w)["validation"]["status"] == "delivered"
+    answer = tried_out(w)
+    assert (answer["action"], answer["validation"]["status"]) == ("none", "not asked")
+    for words in ("HTTP 429", "Try again in", "two requests a minute"):
+        assert words in answer["validation"]["why"]
+
+
+def test_a_result_that_cannot_be_read_at_once_is_asked_for_again() -> None:
+    w = DealWorld()
+    w.sim.faults.add(Fault(method="GET", path="*/validationEvents/*", status=503, count=3))
+    assert tried_out(w)["validation"]["status"] == "delivered"
+    w.sim.faults.add(Fault(method="GET", path="*/validationEvents/*", status=503, count=100))
+    validation = tried_out(w)["validation"]
+    assert (validation["status"], validation["attempts"]) == ("late", [])
+    assert "HTTP 503" in validation["why"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "overwrite", "why"), [("shadow", True, "shadow mode, nothing was sent"), ("live", False, "nothing was registered")]
+)
+def test_where_nothing_is_registered_no_event_is_asked_for(mode: str, overwrite: bool, why: str) -> None:
+    w = DealWorld()
+    w.settings = replace(w.settings, sync_mode=mode)
+    w.world = w.new_worker()
+    before = w.position()
+    answer = tried_out(w, callback_url="https://elsewhere.contoso.example/hook", overwrite=overwrite)
+    assert w.mutations(before) == []
+    assert answer["validation"]["status"] == "not asked"
+    assert why in answer["validation"]["why"]
+    assert answer["now"] == {"url": CALLBACK, "events": EVENTS}

@@ -10,7 +10,7 @@ import pytest
 
 from shared import wire
 from shared.codecs import parse_instant
-from shared.creating import Found, draft_opportunity, solutions_of
+from shared.creating import Found, Places, draft_opportunity, solutions_of
 from shared.mapping import Mapping
 from shared.referral import is_closed, is_cosell, is_guid, is_microsofts
 
@@ -26,7 +26,14 @@ DYNAMICS = {
     "solutions": ["Dynamics365forFieldService"],
     "title": None,
 }
-OF_2020 = {"deal_value": "10000", "currency": "USD", "close_date": "2020-12-01", "status": "pending", "solutions": ["SOL-Microsoft365"], "title": None}
+OF_2020 = {
+    "deal_value": "10000",
+    "currency": "USD",
+    "close_date": "2020-12-01",
+    "status": "pending",
+    "solutions": ["SOL-Microsoft365"],
+    "title": None,
+}
 
 # file -> for each referral in it: what it says, whether it is a co-sell deal, whether it is closed
 EXPECTED: dict[str, list[tuple[dict[str, Any], bool, bool]]] = {
@@ -87,7 +94,7 @@ def test_a_printed_referral_makes_an_opportunity_draft(file: str) -> None:
     """Whatever shape `ids`, `team` and `solutions` have in it."""
     for referral in referrals(file):
         changed = parse_instant(referral["updatedDateTime"])
-        draft = draft_opportunity(MAPPING, referral, MAPPING.read_referral(referral), Found(), changed, has_key=True)
+        draft = draft_opportunity(MAPPING, referral, MAPPING.read_referral(referral), Found(), changed, Places("BillingCountry"))
         records = {reference: fields for reference, _, fields in draft.records}
         assert records["opportunity"]["Referral_Identifier__c"] == referral["id"]
         assert records["account"]["Name"] == referral["customerProfile"]["name"]

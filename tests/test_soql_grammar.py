@@ -7,15 +7,18 @@ import json
 import re
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
 
+from cosell import app
 from devhost.azurite import node
-from shared import creation
+from shared import creation, mapping_draft, org_view, polls
 from shared.soql import literal
 from simulator.salesforce import Org, schema
 from tests.deals import DealWorld
@@ -41,6 +44,7 @@ ORGS: dict[str, tuple[Org, dict[str, Any], str]] = {
         {"accounts": {"match": "external_id", "external_id_field": "Customer_Number__c"}, "people": {"opportunity_team": False}},
         "WA",
     ),
+    "leads": (Org(page_size=2), {"switches": {"cosell_opportunities_only": False}}, "WA"),
 }
 
 
@@ -81,6 +85,23 @@ def lead_a_life(w: DealWorld, state: str) -> None:
     w.settle()
     w.round(full=True)
     assert not w.parked()
+    w.make_deal("Without a solution", solutions=())
+    w.round()
+    w.round()
+    assert w.parked()
+    org_view.look(w.world.salesforce, replace(mapping_draft.read(), mapping=w.mapping))
+    app.main(["adopt"], world=w.world, out=StringIO(), err=StringIO())
+
+
+def live_among_leads(w: DealWorld) -> None:
+    """Leads that came from Partner Center: more than one page of them, one by its id, one by its referral, one by what it became."""
+    lead = {"LastName": HOSTILE, "Company": HOSTILE, "Status": "Open - Not Contacted", "Sync_With_Partner_Center__c": True}
+    for _ in range(3):
+        record_id = w.sim.salesforce.person_creates("Lead", lead)
+    polls.poll_leads(w.world)
+    assert w.world.org.lead(record_id).record["Id"] == record_id
+    assert w.world.org.leads_of(HOSTILE) == []
+    assert w.world.org.leads_converted_into(w.opportunities()[0]["Id"]) == []
 
 
 def emitted(w: DealWorld) -> set[str]:
@@ -93,7 +114,7 @@ def emitted(w: DealWorld) -> set[str]:
 def templates() -> dict[str, re.Pattern[str]]:
     """Every text in the code that begins as a query does: where it stands, and a pattern of what it may become."""
     found: dict[str, re.Pattern[str]] = {}
-    for path in sorted((ROOT / "shared").rglob("*.py")):
+    for path in sorted([*(ROOT / "shared").rglob("*.py"), *(ROOT / "cosell").rglob("*.py"), ROOT / "function_app.py"]):
         for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(part, ast.JoinedStr | ast.Constant):
                 continue
@@ -101,7 +122,9 @@ def templates() -> dict[str, re.Pattern[str]]:
             texts = [piece.value if isinstance(piece, ast.Constant) else None for piece in pieces]
             if isinstance(texts[0], str) and re.match(r"\(?SELECT ", texts[0]):
                 pattern = "".join(".+" if text is None else re.escape(str(text)) for text in texts)
-                found.setdefault(f"{path.name}:{part.lineno}", re.compile(pattern, re.DOTALL))  # the whole comes before its pieces
+                found.setdefault(
+                    f"{path.relative_to(ROOT)}:{part.lineno}", re.compile(pattern, re.DOTALL)
+                )  # the whole comes before its pieces
     return found
 
 
@@ -111,6 +134,8 @@ def all_emitted() -> set[str]:
     for org, overlay, state in ORGS.values():
         w = DealWorld(org=org, overlay=overlay)
         lead_a_life(w, state)
+        if not w.mapping.switches.cosell_opportunities_only:
+            live_among_leads(w)
         texts |= emitted(w)
     return texts
 
@@ -134,7 +159,11 @@ def test_no_query_in_the_code_escaped_the_grammar(all_emitted: set[str]) -> None
         "Account WHERE Customer_Number__c = 'O\\'Brien",
         "AND IsPersonAccount = FALSE",
         "Email IN ('o\\'hara",
+        "Email = 'o\\'hara",
         "IN ('SOL-15974-MQF', 'O\\'Brien",
+        "AND Id > '00Q",
+        "Lead WHERE Referral_Identifier__c = 'O\\'Brien",
+        "Lead WHERE ConvertedOpportunityId = '006",
     ):
         assert any(part in text for text in all_emitted), part
 

@@ -146,6 +146,11 @@ class Salesforce:
     def person_undeletes(self, name: str, record_id: str, by: str | None = None) -> None:
         self._by_hand(lambda: self.store.undelete(name, _id(record_id), self._people.actor(by)), 0)
 
+    def person_converts_lead(self, lead_id: str, by: str | None = None, opportunity: str | bool = True) -> str | None:
+        """A person converts a lead; the opportunity's id. See `People.convert_lead`."""
+        target = _id(opportunity) if isinstance(opportunity, str) else opportunity
+        return self._by_hand(lambda: self._people.convert_lead(_id(lead_id), by, target), 0)
+
     def _by_hand(self, action: Callable[[], Answered], visible_after: float) -> Answered:
         self.store.settle()
         return self.store.committed_later(visible_after, action) if visible_after else action()

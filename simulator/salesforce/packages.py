@@ -68,7 +68,10 @@ MICROSOFT = {
     ),
     "Lead": (*_shared(), text("Referral_Program__c", 200)),
 }
-CONNECTOR = {"Opportunity": (text("Co_sell_Key__c", 80, unique=True, external_id=True), text("Co_sell_Token__c", 64))}
+CONNECTOR = {
+    "Opportunity": (text("Co_sell_Key__c", 80, unique=True, external_id=True), text("Co_sell_Token__c", 64)),
+    "Lead": (text("Co_sell_Key__c", 80, unique=True, external_id=True),),
+}
 
 
 def _package_objects(org: Org) -> Iterable[ObjectType]:

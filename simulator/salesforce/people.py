@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
+from simulator.salesforce.errors import refusal
 from simulator.salesforce.org import Org
 from simulator.salesforce.records import Actor, Store
 from simulator.salesforce.schema import Row
@@ -84,6 +86,35 @@ class People:
 
     def create(self, name: str, fields: Mapping[str, Any], by: str | None = None) -> str:
         return self._store.create(name, fields, self.actor(by))
+
+    def convert_lead(self, lead_id: str, by: str | None = None, opportunity: str | bool = True) -> str | None:
+        """The lead's Convert button: account, contact and opportunity, and a lead nobody can edit any more.
+
+        `opportunity` is the id of one to convert into; False makes none. The lead's own fields reach the opportunity only where an
+        administrator maps them. Answers the opportunity's id.
+        """
+        actor, lead = self.actor(by), self._store.existing(self._store.schema.objects["Lead"], lead_id)
+        if lead["IsConverted"]:
+            raise refusal("CANNOT_UPDATE_CONVERTED_LEAD", "cannot reference converted lead", [])
+        with self._store.transaction():
+            address = {f"Billing{part}": lead[part] for part in ("Street", "City", "State", "PostalCode", "Country")}
+            account = self._store.create("Account", {"Name": lead["Company"], **address}, actor)
+            person = {name: lead[name] for name in ("LastName", "FirstName", "Email", "Phone", "Title")}
+            contact = self._store.create("Contact", {"AccountId": account, **person}, actor)
+            opportunity_id = opportunity if isinstance(opportunity, str) else None
+            if opportunity is True:
+                today = self._store.now().date()
+                month = (today.month + 2) // 3 * 3
+                closing = date(today.year, month, monthrange(today.year, month)[1])
+                deal = {"Name": f"{lead['Company']}-", "AccountId": account, "StageName": self._org.stages[0].name}
+                opportunity_id = self._store.create("Opportunity", {**deal, "CloseDate": closing.isoformat()}, actor)
+                self._store.create(
+                    "OpportunityContactRole", {"OpportunityId": opportunity_id, "ContactId": contact, "IsPrimary": True}, actor
+                )
+            converted = {"IsConverted": True, "Status": "Closed - Converted", "ConvertedAccountId": account, "ConvertedContactId": contact}
+            system = Actor(actor.user_id, self._store.schema, system=True)
+            self._store.update("Lead", lead_id, {**converted, "ConvertedOpportunityId": opportunity_id}, system)
+        return opportunity_id
 
     def find_or_create(self, name: str, key: str, fields: Mapping[str, Any]) -> str:
         found: list[Row] = [row for row in self._store.rows(name) if row[key] == fields[key]]

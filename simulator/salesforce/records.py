@@ -208,6 +208,8 @@ class Store:
         old = self.existing(kind, record_id)
         if not (kind.updateable or actor.system):
             raise refusal("INVALID_TYPE_FOR_OPERATION", f"entity type {kind.name} does not support update", None)
+        if old.get("IsConverted") and not actor.system:
+            raise refusal("CANNOT_UPDATE_CONVERTED_LEAD", "cannot reference converted lead", [])
         faults: list[Fault] = []
         sent = self._read(kind, body, actor, faults, creating=False)
         self._save(self.schema.objects[kind.name], old, old | sent, set(sent), actor, faults)

@@ -1,0 +1,1 @@
+"""The connector from a terminal: `python -m cosell --help`."""
