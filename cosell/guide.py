@@ -41,7 +41,7 @@ def _at_a_glance(mapping: Mapping) -> str:
     for row in mapping.fields:
         winner = _WINNERS[row.winner] if row.direction == "both" else "–"
         cells = [f"[{row.label}](#{_anchor(row)})", f"`{_place_there(row)}`", _ARROWS[row.direction], _place_here(row, mapping), winner]
-        lines.append(_line(*cells, _yes(row.on_create), _yes(row.on_update)))
+        lines.append(_line(*cells, _when(row.on_create), _when(row.on_update)))
     return "\n".join([*lines, "", "## Field by field"])
 
 
@@ -73,12 +73,16 @@ _WHOSE = {"microsoft": ", on Microsoft's own referral of the same engagement", "
 
 
 def _travels(row: FieldRow) -> str:
-    when = {
-        (True, True): "with new records and with later changes",
-        (True, False): "with new records only",
-        (False, True): "with later changes only",
-        (False, False): "never",
-    }[row.on_create, row.on_update]
+    made, changed = row.on_create, row.on_update
+    if isinstance(made, str) or isinstance(changed, str):
+        when = f"with new records: {_when(made)}, with later changes: {_when(changed)}"
+    else:
+        when = {
+            (True, True): "with new records and with later changes",
+            (True, False): "with new records only",
+            (False, True): "with later changes only",
+            (False, False): "never",
+        }[made, changed]
     if row.direction == "both":
         return f"Travels both ways, {when}; when both sides changed and neither saw the other, {_WINNERS[row.winner]} wins."
     return f"Travels to {'Salesforce' if row.direction == 'to_salesforce' else 'Partner Center'}, {when}."
@@ -177,7 +181,9 @@ def _anchor(row: FieldRow) -> str:
     return re.sub(r"[^\w -]", "", row.label.lower()).replace(" ", "-")
 
 
-def _yes(value: bool) -> str:
+def _when(value: bool | str) -> str:
+    if isinstance(value, str):
+        return "in Salesforce" if value == "to_salesforce" else "in Partner Center"
     return "yes" if value else "no"
 
 

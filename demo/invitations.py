@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from demo.checking import BESIDE, expect, expect_changed, then_quiet
-from demo.edits import reaches_partner_center, reaches_salesforce, stays
+from demo.edits import reaches_partner_center, stays
 from demo.partner_center_first import creates, opportunities_of
 from demo.stage import Stage
 from demo.telling import Teller
@@ -17,7 +17,7 @@ LEARNED = "/externalReferenceId"
 
 
 def accept(stage: Stage, tell: Teller) -> None:
-    """Microsoft invites, Ana accepts; a colleague invites, Microsoft accepts"""
+    """Microsoft invites, Ana accepts"""
     opportunity_id, referral_id = invitation(stage, tell, "Tailspin modern workplace", "Tailspin")
 
     tell.step("Before she answers, she corrects the amount, 75,000 to 90,000.")
@@ -34,7 +34,6 @@ def accept(stage: Stage, tell: Teller) -> None:
     expect("what was sent", ("Active", "Accepted", 90_000, opportunity_id), tuple(sent[path] for path in paths))
     expect("the stage", "Qualification", stage.sim.salesforce.record(opportunity_id)["StageName"])
 
-    microsoft_answers(stage, tell)
     then_quiet(stage, tell)
 
 
@@ -85,35 +84,17 @@ def invitation(stage: Stage, tell: Teller, name: str, customer: str) -> tuple[st
     opportunity = found[0]
     expect("the stage", "On Hold", opportunity["StageName"])
     expect("Microsoft's CRM id", microsofts(stage, invited["id"])["trackingInfo"]["microsoftMsxId"], opportunity[CRM_ID])
-    tell.then(seen.seconds(made), "in Salesforce: an opportunity on hold, with Microsoft's own CRM id")
-    labels = {"Name": "Name", "StageName": "Stage", "Amount": "Amount", CRM_ID: "Microsoft CRM Identifier"}
-    tell.facts([(label, f"{opportunity[field]:,.0f} USD" if field == "Amount" else opportunity[field]) for field, label in labels.items()])
+    audit = str(opportunity["Audit__c"]).splitlines()[0]
+    expect("Microsoft's seller, in the audit", True, "Microsoft accepted: Max Muster" in audit)
+    tell.then(seen.seconds(made), "in Salesforce: an opportunity on hold")
+    tell.facts([("Name", opportunity["Name"]), ("Stage", opportunity["StageName"]), ("Amount", f"{opportunity['Amount']:,.0f} USD")])
+    tell.then(seen.seconds(seen.writes("salesforce")[-1]), "and who stands behind it at Microsoft")
+    tell.facts([("Microsoft CRM Identifier", opportunity[CRM_ID]), ("Audit", audit)])
     return opportunity["Id"], invited["id"]
 
 
-def microsoft_answers(stage: Stage, tell: Teller) -> None:
-    """The other way round: the partner asks, and a Microsoft seller takes the deal."""
-    tell.step("The other way round: a colleague asks Microsoft for help with a deal, in the portal.")
-    asked: dict[str, Any] = {}
-
-    def ask() -> None:
-        asked.update(stage.sim.people.portal_create_deal("Adventure Works ERP", customer="Adventure Works", help_code="GeneralOrOther"))
-
-    seen = stage.act(ask, lambda: bool(asked and stage.sim.referral(asked["id"])["externalReferenceId"]), "the deal reaches Salesforce")
-    opportunity_id = stage.sim.referral(asked["id"])["externalReferenceId"]
-    tell.then(seen.seconds(creates(seen.writes("salesforce"))[0]), "in Salesforce; Microsoft has not answered yet")
-    expect("Microsoft's CRM id", None, stage.sim.salesforce.record(opportunity_id)[CRM_ID])
-
-    tell.step("A Microsoft seller accepts.")
-    people = stage.sim.people
-    reaches_salesforce(stage, tell, opportunity_id, "Microsoft's answer", lambda: people.microsoft_accepts(asked["id"]), [CRM_ID])
-    answered = stage.sim.salesforce.record(opportunity_id)
-    expect("Microsoft's CRM id", microsofts(stage, asked["id"])["trackingInfo"]["microsoftMsxId"], answered[CRM_ID])
-    expect("who accepted, in the audit", True, "Microsoft accepted: Max Muster" in str(answered["Audit__c"]).splitlines()[0])
-
-
 def microsofts(stage: Stage, referral_id: str) -> dict[str, Any]:
-    """Microsoft's record beside ours."""
+    """Microsoft's record in the engagement of ours."""
     record = stage.sim.people.microsoft_record(referral_id)
     expect("a record of Microsoft's in the engagement", True, record is not None)
     return record or {}

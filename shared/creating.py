@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.codecs import CHECK, Value, strip_marks
-from shared.mapping import SALESFORCE, FieldRow, Mapping, Record
+from shared.mapping import PARTNER_CENTER, SALESFORCE, FieldRow, Mapping, Record
 from shared.people import complete, customer_contacts, own_team
 from shared.referral import MICROSOFT, list_at, section_at, value_at
 from shared.writing import audit_text, marked_name
@@ -76,7 +76,7 @@ def draft_referral(mapping: Mapping, opportunity: Dict[str, Any], here: Record, 
     attributes = [
         {"type": row.partner_center, "id": write[row.name](values.get(row.name)) or row.default}
         for row in mapping.fields
-        if row.of == "attribute" and row.on_create and (values.get(row.name) or row.default)
+        if row.of == "attribute" and row.creates(PARTNER_CENTER) and (values.get(row.name) or row.default)
     ]
     body: dict[str, Any] = {
         "name": values.get("title"),
@@ -102,7 +102,7 @@ def draft_referral(mapping: Mapping, opportunity: Dict[str, Any], here: Record, 
             "consentToShareReferralWithMicrosoftSellers": visible,
         },
         "details": {
-            "notes": values.get("notes") or "",
+            "notes": (values.get("notes") or "") if "notes" in mapping.by_name and mapping.by_name["notes"].creates(PARTNER_CENTER) else "",
             "dealValue": _written(write, "deal_value", values),
             "currency": values.get("currency"),
             "closingDateTime": _written(write, "close_date", values),
@@ -119,7 +119,8 @@ def draft_referral(mapping: Mapping, opportunity: Dict[str, Any], here: Record, 
     for path, constant in mapping.create.Referral.items():
         _put(body, path, filled(constant, values))
     sent = {name: values[name] for name in _SENT_THERE if name in values}
-    sent |= {row.name: values[row.name] for row in mapping.fields if row.direction == "both" and row.on_create and row.name in values}
+    # Also of a field that is left out: what stands there now is no later change.
+    sent |= {row.name: values[row.name] for row in mapping.fields if row.direction == "both" and row.name in values}
     sent |= {"visible": visible, "external_reference": opportunity.get("Id")}
     return ReferralDraft(body, sent, help_code, tuple(missing))
 
@@ -135,7 +136,12 @@ _SENT_THERE = ("title", "deal_value", "currency", "close_date", "notes", "status
 
 def _put_own_row(body: dict[str, Any], row: FieldRow, values: Dict[str, Value]) -> None:
     """A field that an overlay added travels in the create as well."""
-    plain = row.on_create and row.travels_to("partner_center") and not row.of and row.name not in _BUILT_IN | {"external_reference", "help"}
+    plain = (
+        row.creates(PARTNER_CENTER)
+        and row.travels_to(PARTNER_CENTER)
+        and not row.of
+        and row.name not in _BUILT_IN | {"external_reference", "help"}
+    )
     if plain and values.get(row.name) is not None:
         _put(body, row.partner_center, row.codec.write_referral(values[row.name]))
 
@@ -224,7 +230,9 @@ def draft_opportunity(
         value = values.get(row.name)
         # Visibility travels one way later, but a new record takes what is so; everything else keeps its direction.
         comes = row.travels_to(SALESFORCE) or row.type == "one_way_flag" or row.of == "attribute"
-        written = comes and row.type not in ("solutions", "members", "answer", "help") and row.on_create and "." not in row.salesforce
+        written = (
+            comes and row.type not in ("solutions", "members", "answer", "help") and row.creates(SALESFORCE) and "." not in row.salesforce
+        )
         if value is None or not written or row.salesforce in ("", "Id") or row.of == "microsoft":
             continue
         if row.type == "title":
@@ -254,7 +262,10 @@ def draft_opportunity(
         member = {"OpportunityId": "@{opportunity.id}", "UserId": user, "OpportunityAccessLevel": "Edit"}
         records.append((f"member{number}", "OpportunityTeamMember", member))
     records += _solution_records(mapping, referral, found)
-    sent = {row.name: values[row.name] for row in mapping.fields if row.salesforce in fields and row.name in values}
+    left_out = {row.name for row in mapping.fields if row.direction == "both" and not row.creates(SALESFORCE)}
+    sent = {
+        row.name: values[row.name] for row in mapping.fields if row.name in values and (row.salesforce in fields or row.name in left_out)
+    }
     # Remove only what we added: the solutions that came from Partner Center are not ours.
     return OpportunityDraft(tuple(records), sent | {"solutions": []})
 

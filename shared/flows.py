@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 import uuid
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -79,7 +80,9 @@ def _guarded(run: Run) -> Outcome:
         return run.later(str(error), 300.0)
     except Exception as error:
         # A record nobody thought of must not crash every minute unseen: the deal waits, status says so, the log has the trace.
-        log.exception("an unexpected error at %s", run.owed.name)
+        # Without its message, which may quote the record.
+        trace = "".join(traceback.format_tb(error.__traceback__))
+        log.error("an unexpected %s at %s\n%s", type(error).__name__, run.owed.name, trace)
         return run.later(f"unexpected {type(error).__name__}; the log has the details", None)
 
 

@@ -57,8 +57,8 @@ class FieldRow:
     clearing: bool = False
     optional: bool = False
     of: str = ""  # "microsoft": read from Microsoft's referral; "attribute": an entry of additionalRequirements
-    on_create: bool = True
-    on_update: bool = True
+    on_create: bool | str = True  # or the one way in which it is
+    on_update: bool | str = True
     values: Dict[str, str] = field(default_factory=dict)
     default: str = ""
     given_label: str = ""
@@ -79,6 +79,14 @@ class FieldRow:
 
     def travels_to(self, side: Side) -> bool:
         return self.direction in ("both", f"to_{side}")
+
+    def creates(self, side: Side) -> bool:
+        """Whether the field is part of a record that is made on this side."""
+        return self.on_create in (True, f"to_{side}")
+
+    def updates(self, side: Side) -> bool:
+        """Whether a later change travels to this side."""
+        return self.on_update in (True, f"to_{side}")
 
 
 @dataclass(frozen=True)

@@ -150,8 +150,8 @@ class Row(_Strict):
     winner: Side | None = None
     clearing: bool = False
     optional: bool = False
-    on_create: bool = True
-    on_update: bool = True
+    on_create: bool | Literal["to_salesforce", "to_partner_center"] = True
+    on_update: bool | Literal["to_salesforce", "to_partner_center"] = True
     drop: bool = False
     values: dict[str, str] = Field(default_factory=dict)
     default: str = ""

@@ -312,6 +312,8 @@ def _decide_members(row: FieldRow, p: list[str], s: list[str], memory: Dict[str,
 
 def _hindrance(mapping: Mapping, row: FieldRow, change: Change, there: Record, here: Record, closed_there: bool, both_closed: bool) -> str:
     """Why a change that the merge wants is not made: a vendor's rule known beforehand. Empty when nothing is in the way."""
+    if not row.updates(change.side):
+        return f"{row.label}: travels to {SIDE_NAMES[change.side]} with a new record only"
     if change.side == PARTNER_CENTER:
         if closed_there:
             return f"{row.label}: the referral is closed and takes no change"

@@ -115,7 +115,7 @@ def _fitted(row: FieldRow, opportunity: Dict[str, Any], warnings: list[str]) -> 
         f"{row.label}: Opportunity.{name} may not be written by the integration user, it only travels to Partner Center, if at all"
     )
     if row.direction == "both":
-        return replace(row, direction="to_partner_center", on_create=row.on_create and creatable)
+        return replace(row, direction="to_partner_center", on_create=row.on_create if creatable else "to_partner_center")
     return None
 
 

@@ -371,3 +371,19 @@ def test_an_edit_between_two_requests_of_one_create_is_not_undone_by_the_late_fi
     w.settle()
     (opportunity,) = w.opportunities()
     assert (w.sim.partner_center.records[referral_id]["details"]["dealValue"], opportunity["Amount"]) == (72_000, 72_000)
+
+
+def test_a_field_can_be_part_of_new_records_one_way_only() -> None:
+    w = DealWorld(overlay={"fields": {"notes": {"on_create": "to_salesforce", "on_update": "to_partner_center"}}})
+    ours = w.make_deal("Ours", Description="for us alone")
+    w.sim.people.portal_create_deal("Theirs", notes="from the portal", customer="Northwind")
+    w.settle()
+    there = next(one for one in w.referrals() if one["externalReferenceId"] == ours.opportunity)
+    here = next(one for one in w.opportunities() if one["Id"] != ours.opportunity)
+    assert (there["details"]["notes"] or "", here["Description"]) == ("", "from the portal")
+    w.portal_edits(here["Referral_Identifier__c"], {"details/notes": "edited there"})
+    w.settle()
+    assert w.opportunity(here["Id"])["Description"] == "from the portal"
+    w.seller_edits(ours.opportunity, Description="edited here")
+    w.settle()
+    assert w.sim.partner_center.records[there["id"]]["details"]["notes"] == "edited here"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from bench import package
 from bench.report import Budget, Situation
-from demo import checking
+from demo import checking, edits
 from demo.stage import Seen, StoryFailed
+from demo.telling import Teller
 from simulator.core import Call
 from simulator.core import Host as VendorHost
 
@@ -52,6 +54,34 @@ def test_a_write_with_more_than_the_change_fails_the_demo() -> None:
         checking.expect_changed(call(), [])
 
 
+class Still:
+    """A stage on which a round of timers leads to these calls."""
+
+    def __init__(self, *calls: Call) -> None:
+        self._seen = Seen(BEGAN, list(calls))
+
+    def run_every_timer(self, first: Callable[[], object]) -> Seen:
+        first()
+        return self._seen
+
+
+@pytest.mark.parametrize(
+    ("calls", "fault"),
+    [([call(method="GET"), call()], "the deal is on hold, but the connector wrote"), ([], "nobody looked")],
+    ids=["it travelled", "nobody looked"],
+)
+def test_an_edit_that_was_not_seen_to_stay_fails_the_demo(calls: list[Call], fault: str) -> None:
+    still: Any = Still(*calls)
+    with pytest.raises(StoryFailed, match=fault):
+        edits.stays(still, Teller(), "referrals/1", lambda: None, "the deal is on hold")
+
+
+def test_an_edit_stays_where_it_was_looked_at_and_nothing_was_written(capsys: pytest.CaptureFixture[str]) -> None:
+    still: Any = Still(call(method="GET"))
+    edits.stays(still, Teller(), "referrals/1", lambda: None, "the deal is on hold")
+    assert "nothing written to either side: the deal is on hold" in capsys.readouterr().out
+
+
 def test_a_write_with_nothing_left_to_do_fails_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
     class Restless:
         """A stage on which the timers do not find peace."""
@@ -66,7 +96,7 @@ def test_a_write_with_nothing_left_to_do_fails_the_demo(capsys: pytest.CaptureFi
 
     restless: Any = Restless()
     with pytest.raises(StoryFailed, match="salesforce PATCH"):
-        checking.then_quiet(restless, checking.Teller())
+        checking.then_quiet(restless, Teller())
     assert "Then quiet" in capsys.readouterr().out
 
 

@@ -134,17 +134,18 @@ def test_where_nobody_is_complete_partner_center_has_the_last_word_and_it_stands
     """That all four fields are needed is documented for the portal and for bulk upload, not for the API (partner-center 2.5)."""
     w = DealWorld()
     made = w.make_deal(sync=False)
-    if who == "contact":
-        w.sim.salesforce.person_edits("Contact", made.contact, {"Phone": None})
-    else:
-        (ana,) = (one for one in w.sim.salesforce.records("User") if one["FirstName"] == "Ana")
-        w.sim.salesforce.person_edits("User", ana["Id"], {"Phone": None})
+    (ana,) = (one["Id"] for one in w.sim.salesforce.records("User") if one["FirstName"] == "Ana")
+    person = ("Contact", made.contact) if who == "contact" else ("User", ana)
+    w.sim.salesforce.person_edits(*person, {"Phone": None})
     before = w.position()
     deal = OneDeal(w, made.opportunity).seller(Sync_With_Partner_Center__c=True)
     refused = [call for call in w.sim.journal.calls("partner_center", before) if call.status >= 400]
     assert len(refused) == 1, "asked once, then parked"
-    print(deal.parked); print(deal.audit); print(refused[0].body)
-    assert 0
+    assert "A member needs phoneNumber" in deal.parked
+    assert "A member needs phoneNumber" in deal.audit[0]
+    w.sim.salesforce.person_edits(*person, {"Phone": "+1 555 0142"})
+    w.settle()
+    assert (deal.kind, deal.parked) == ("co-sell", "")
 
 
 def test_a_second_contact_without_a_phone_keeps_nobody_from_sharing() -> None:
@@ -287,6 +288,21 @@ def test_a_deal_closed_in_salesforce_is_closed_there(stage: str, substatus: str,
     assert (deal.there["status"], deal.there["substatus"], deal.there["statusReason"]) == ("Closed", substatus, reason)
     assert deal.there["details"]["dealValue"] == 64_000, "with the last edit in the same patch"
     assert not deal.w.quiet()
+
+
+def test_a_deal_won_within_72_hours_is_closed_and_history_warns_of_its_registration() -> None:
+    warning = "note: Won within 72 hours of its creation: Microsoft may not register this deal"
+    deal = OneDeal.shared()
+    before = deal.w.position()
+    deal.seller(StageName="Closed Won")
+    assert deal.there["substatus"] == "Won"
+    assert warning in deal.explained
+    assert [call for call in deal.w.mutations(before) if call.startswith("salesforce")] == [], "the warning is no write of its own"
+    later = OneDeal.shared()
+    later.w.sim.clock.advance(72 * 3600)
+    later.seller(StageName="Closed Won")
+    assert later.there["substatus"] == "Won"
+    assert warning not in later.explained
 
 
 @pytest.mark.parametrize(("substatus", "stage"), [("Won", "Closed Won"), ("Lost", "Closed Lost"), ("Error", "Closed Lost")])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 from devhost.settings import read_values
+from shared import VERSION, reporting
 from shared.settings import HOST_SETTINGS, READERS
+from tests.deals import DealWorld
 from tests.test_0_index import EXPECTED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,3 +54,8 @@ def test_every_make_target_named_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = set(re.findall(r"`make ([a-z]+)", README))
     assert {"demo", "test"} <= named <= targets
+
+
+def test_the_version_that_status_tells_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert reporting.status(DealWorld().world)["version"] == VERSION == project["version"]
