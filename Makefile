@@ -10,7 +10,7 @@ ARGS ?=
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: environment ## watch one deal travel both ways (no account anywhere needed)
+demo: environment ## watch deals travel both ways (no account anywhere needed)
 	@$(RUN) -m demo $(ARGS)
 
 test: environment ## run the tests; ARGS="-k name" picks some

@@ -1,7 +1,7 @@
 """Access tokens for Partner Center: App+User by refresh token (Microsoft's secure application model), one per audience.
 
 Partner Center takes no app-only token for referrals, and since April 2026 no user's without multi-factor authentication:
-a person consents once (`cosell consent`), the refresh token of that sign-in is what the connector lives on.
+a person consents once, the refresh token of that sign-in is what the connector lives on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ MICROSOFT_LOGIN_HOSTS = frozenset({"login.microsoftonline.com", "login.microsoft
 # A token is replaced this long before it expires.
 MARGIN_SECONDS = 300.0
 
-_CONSENT = "a person with the Referrals admin role signs in once more with `cosell consent`, using multi-factor authentication"
+_CONSENT = (
+    "a person with the Referrals admin role signs in once more, with multi-factor authentication, and the new refresh token is stored "
+    "(Key Vault secret partner-center-refresh-token, or PARTNER_CENTER_REFRESH_TOKEN when running locally)"
+)
 _APP_CREDENTIAL = "give PARTNER_CENTER_CLIENT_SECRET a current secret, or let the managed identity sign in for the app"
 # Entra's own error number -> what a person does about it.
 REMEDIES = {

@@ -211,7 +211,11 @@ def check_chain(
     certificate: x509.Certificate, intermediates: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], now: datetime
 ) -> None:
     """The other part: a chain of valid authorities from the certificate to one of the roots."""
-    authorities = ExtensionPolicy.webpki_defaults_ca().may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _check_authority_purpose)
+    authorities = (
+        ExtensionPolicy.webpki_defaults_ca()
+        .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _check_authority_purpose)
+        .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_authority_usage)
+    )
     try:
         verifier = (
             PolicyBuilder()
@@ -310,6 +314,12 @@ def _check_authority_purpose(_policy: Policy, _certificate: x509.Certificate, pu
     # Public authorities drop client authentication from their TLS hierarchies; server authentication must do as well.
     if purposes is not None and not _speaks_for_a_host(purposes):
         raise ValueError("an authority in the chain is for another purpose")
+
+
+def _check_authority_usage(_policy: Policy, _certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    # A company's own test authority may state no usage at all, which allows every one; what is stated must allow signing.
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("an authority in the chain may not sign certificates")
 
 
 def _speaks_for_a_host(purposes: x509.ExtendedKeyUsage) -> bool:

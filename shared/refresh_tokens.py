@@ -90,7 +90,7 @@ class KeyVaultRefreshToken:
         with network_errors(what):
             response = self._http.request(method, self._url, headers=headers, content=wire.dumps(body) if body else b"")
         if response.status_code == 404:
-            raise SignInFailed(f"{what}: Key Vault has no such secret; run `cosell consent`")
+            raise SignInFailed(f"{what}: Key Vault has no such secret; store the refresh token of the first sign-in there")
         if response.status_code in (401, 403):
             raise Misconfigured(f"{what}: HTTP {response.status_code}; give the managed identity the role Key Vault Secrets Officer")
         if response.status_code != 200:
@@ -100,7 +100,7 @@ class KeyVaultRefreshToken:
         except ValueError as error:
             raise TryLater(f"{what}: Key Vault's answer is not JSON") from error
         if not isinstance(secret, dict) or not secret.get("value"):
-            raise SignInFailed(f"{what}: the secret is empty; run `cosell consent`")
+            raise SignInFailed(f"{what}: the secret is empty; store the refresh token of the first sign-in there")
         return secret
 
 

@@ -252,6 +252,20 @@ class State:
         self.tables.delete_many("cursors", f"{poll}-seen", list(keys))
 
 
+_PLAIN = (
+    "referral_id",
+    "engagement_id",
+    "opportunity_id",
+    "microsoft_id",
+    "lead_id",
+    "help_code",
+    "next_step",
+    "lease_until",
+    "holder",
+    "checked_at",
+)  # columns of a pair that are texts as they are
+
+
 # -- rows ------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -313,21 +327,7 @@ def _pair_row(pair: Pair) -> Row:
         "unsure": _json(sorted(pair.known.unsure)) if pair.known.unsure else "",
         "outcome": pair.outcome,
     }
-    plain = {
-        name: getattr(pair, name)
-        for name in (
-            "referral_id",
-            "engagement_id",
-            "opportunity_id",
-            "microsoft_id",
-            "lead_id",
-            "help_code",
-            "next_step",
-            "lease_until",
-            "holder",
-            "checked_at",
-        )
-    }
+    plain = {name: getattr(pair, name) for name in _PLAIN}
     return {"kind": "pair"} | plain | _packed(texts)
 
 
@@ -350,21 +350,7 @@ def _link(stored: Stored) -> Pair | Alias:
         announced,
         frozenset(json.loads(_unpacked(row, "unsure") or "[]")),
     )
-    plain = {
-        name: str(row.get(name) or "")
-        for name in (
-            "referral_id",
-            "engagement_id",
-            "opportunity_id",
-            "microsoft_id",
-            "lead_id",
-            "help_code",
-            "next_step",
-            "lease_until",
-            "holder",
-            "checked_at",
-        )
-    }
+    plain = {name: str(row.get(name) or "") for name in _PLAIN}
     return Pair(
         name=stored.partition,
         etag=stored.etag,

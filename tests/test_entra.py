@@ -218,7 +218,7 @@ def test_every_known_code_has_its_remedy(code: int) -> None:
     [
         ({"error": "temporarily_unavailable", "error_codes": [90033]}, TryLater, "temporarily_unavailable"),
         ({"error": "invalid_grant", "error_codes": [50196]}, TryLater, "50196"),
-        ({"error": "invalid_grant", "error_codes": [99999]}, SignInFailed, "cosell consent"),
+        ({"error": "invalid_grant", "error_codes": [99999]}, SignInFailed, "signs in once more"),
         ({"error": "invalid_scope", "error_codes": [70011]}, SignInFailed, "error?code=70011"),
         ({}, SignInFailed, "PARTNER_CENTER_"),
         ({"error": "x", "error_codes": None}, SignInFailed, "PARTNER_CENTER_"),
@@ -266,7 +266,7 @@ def test_the_vault_takes_a_newer_token_only_when_its_own_is_a_week_old() -> None
 @pytest.mark.parametrize(
     ("given", "kind", "told"),
     [
-        (answer(404, {"error": {"code": "SecretNotFound"}}), SignInFailed, "cosell consent"),
+        (answer(404, {"error": {"code": "SecretNotFound"}}), SignInFailed, "refresh token of the first sign-in"),
         (answer(403), Misconfigured, "Key Vault Secrets Officer"),
         (answer(429, Retry_After="3"), TryLater, "429"),
         (answer(200, b"<html>"), TryLater, "not JSON"),

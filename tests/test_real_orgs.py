@@ -219,6 +219,27 @@ def test_what_an_account_or_a_contact_requires_is_filled_by_the_mapping(name: st
     assert record[constant] == "Given"
 
 
+COSELL_TYPE = "012000000000001AAA"
+
+
+def _not_in_its_sales_process(new: dict[str, Any], old: dict[str, Any] | None) -> bool:
+    """Records without a type have only the master process, whose stages lack Qualification."""
+    return new["RecordTypeId"] != COSELL_TYPE and new["StageName"] == "Qualification"
+
+
+def test_a_record_type_given_by_the_mapping_decides_which_stages_a_new_deal_may_have() -> None:
+    words = "Stage: bad value for this record type"
+    process = ValidationRule("Opportunity", _not_in_its_sales_process, words, "StageName")
+    w = DealWorld(org=Org(extra_fields={"Opportunity": (text("RecordTypeId", 18),)}, validation_rules=(process,)))
+    w.sim.people.portal_create_deal()
+    w.settle()
+    assert [words in one for one in w.parked().values()] == [True]
+    restarted(w, {"create": {"Opportunity": {"RecordTypeId": COSELL_TYPE}}})
+    w.settle()
+    (opportunity,) = w.opportunities()
+    assert (opportunity["RecordTypeId"], opportunity["StageName"], w.parked()) == (COSELL_TYPE, "Qualification", {})
+
+
 CAP = ValidationRule("Opportunity", "Amount > 100000", "Deals above 100,000 need the approval of the desk.", "Amount")
 
 
