@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,6 +54,7 @@ class Settings:
     salesforce_client_secret: str = ""
     salesforce_api_version: str = "66.0"
     salesforce_push_secret: str = ""
+    salesforce_org_id: str = ""
 
     mapping_file: str = ""
     sync_mode: str = "live"
@@ -61,6 +63,13 @@ class Settings:
     create_margin_seconds: float = 600.0
     salesforce_poll_overlap_seconds: float = 600.0
     partner_center_poll_overlap_seconds: float = 600.0
+
+    brake_writes_per_hour: int = 500
+    brake_share_percent: float = 5.0
+    partner_center_calls_per_minute: int = 300
+    history_retention_days: int = 400
+    heartbeat_minutes: int = 60
+    credential_expiries: Mapping[str, date] = field(default_factory=dict)
 
     ca_bundle: str = ""
 
@@ -169,6 +178,43 @@ def _seconds(lowest: float, highest: float) -> Callable[[str], float]:
     return read
 
 
+def _count(lowest: int, highest: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        text = value.strip()
+        if not (text.isascii() and text.isdigit() and lowest <= int(text) <= highest):
+            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        return int(text)
+
+    return read
+
+
+def _percent(value: str) -> float:
+    try:
+        percent = float(value)
+    except ValueError:
+        percent = float("nan")
+    if not 0 <= percent <= 100:
+        raise ValueError("must be a number from 0 to 100")
+    return percent
+
+
+def _org_id(value: str) -> str:
+    if not re.fullmatch(r"00D[A-Za-z0-9]{12}([A-Za-z0-9]{3})?", value.strip()):
+        raise ValueError("must be the org's id, 15 or 18 characters beginning with 00D")
+    return value.strip()
+
+
+def _expiries(value: str) -> dict[str, date]:
+    found: dict[str, date] = {}
+    for part in filter(None, (one.strip() for one in value.split(","))):
+        name, _, day = part.partition("=")
+        try:
+            found[name.strip()] = date.fromisoformat(day.strip())
+        except ValueError:
+            raise ValueError("must be NAME=YYYY-MM-DD, several separated by commas") from None
+    return found
+
+
 def _private_key(value: str) -> str:
     # Settings stores keep a PEM on one line; "\n" then stands for the line ends.
     text = value.strip().replace("\\n", "\n")
@@ -204,6 +250,7 @@ READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "SALESFORCE_CLIENT_SECRET": ("salesforce_client_secret", _text),
     "SALESFORCE_API_VERSION": ("salesforce_api_version", _version),
     "SALESFORCE_PUSH_SECRET": ("salesforce_push_secret", _text),
+    "SALESFORCE_ORG_ID": ("salesforce_org_id", _org_id),
     "MAPPING_FILE": ("mapping_file", _file),
     "SYNC_MODE": ("sync_mode", _mode),
     "LEASE_SECONDS": ("lease_seconds", _seconds(1, 3600)),
@@ -211,6 +258,12 @@ READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "CREATE_MARGIN_SECONDS": ("create_margin_seconds", _seconds(0, 86400)),
     "SALESFORCE_POLL_OVERLAP_SECONDS": ("salesforce_poll_overlap_seconds", _seconds(0, 86400)),
     "PARTNER_CENTER_POLL_OVERLAP_SECONDS": ("partner_center_poll_overlap_seconds", _seconds(0, 86400)),
+    "BRAKE_WRITES_PER_HOUR": ("brake_writes_per_hour", _count(0, 1_000_000)),
+    "BRAKE_SHARE_PERCENT": ("brake_share_percent", _percent),
+    "PARTNER_CENTER_CALLS_PER_MINUTE": ("partner_center_calls_per_minute", _count(1, 100_000)),
+    "HISTORY_RETENTION_DAYS": ("history_retention_days", _count(1, 36_500)),
+    "HEARTBEAT_MINUTES": ("heartbeat_minutes", _count(0, 1440)),
+    "CREDENTIAL_EXPIRIES": ("credential_expiries", _expiries),
     "REQUESTS_CA_BUNDLE": ("ca_bundle", _file),
     "SSL_CERT_FILE": ("ca_bundle", _file),
 }
@@ -241,7 +294,7 @@ def _read(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
             faults.append(f"{name} {error}")
     if not values.get("webhook_callback_url") and environment.get("WEBSITE_HOSTNAME"):
         values["webhook_callback_url"] = f"https://{environment['WEBSITE_HOSTNAME']}/api/partner-center-to-salesforce"
-    assert set(values) <= {field.name for field in fields(Settings)}
+    assert set(values) <= {one.name for one in fields(Settings)}
     return values, faults
 
 
