@@ -75,6 +75,8 @@ class OpportunityFields(_Strict):
     products_field: str = _Api
     key_field: str = _Api
     token_field: str = _Api
+    synced_field: str = _Api
+    next_step_field: str = _Api
     company_currency: str = Field(pattern=r"^([A-Z]{3})?$")
 
 

@@ -17,7 +17,7 @@ from shared.org import Reading
 from shared.planning import AGREED
 from shared.state import Owed, Pair, stamp
 from shared.world import World
-from shared.writing import audit_text, name_with_mark, says_already
+from shared.writing import audit_text, name_with_mark, says_already, told_fields
 
 log = logging.getLogger("cosell")
 
@@ -113,7 +113,8 @@ class Run:
         name = reading.record.get(self.mapping.by_name["title"].salesforce)
         if self.stays_parked:
             return
-        if self.owed.parked or (mark_of(name) == CROSS and self.mapping.switches.check_mark_in_name):
+        crossed = mark_of(name) == CROSS and self.mapping.switches.check_mark_in_name
+        if self.owed.parked or crossed or reading.record.get(self.mapping.opportunity.next_step_field):
             self.tell_seller(reading, MENDED, CHECK)
 
     def tell_seller(self, reading: Reading, text: str, mark: str) -> None:
@@ -127,7 +128,12 @@ class Run:
             if says_already(self.mapping, record.get(audit_field), text) or self.world.settings.shadow:
                 return
             audit = audit_text(self.mapping, self.now, text, record.get(audit_field))
-            fields = {audit_field: audit, **name_with_mark(self.mapping, record, mark)}
+            next_step = text if mark == CROSS else ""
+            fields = {
+                audit_field: audit,
+                **name_with_mark(self.mapping, record, mark),
+                **told_fields(self.mapping, record, self.now, next_step),
+            }
             try:
                 if reading.settled:
                     self.world.salesforce.update("Opportunity", str(record["Id"]), fields, unmodified_since=reading.modified)

@@ -74,7 +74,9 @@ def shape_of(mapping: Mapping, *described: Dict[str, Any]) -> Shape:
     optional = [name for name in (own.cosell_type_field, own.products_field, "HasOpportunityLineItem") if name in opportunity]
     has_token = own.token_field in opportunity
     address = ("Name", "BillingStreet", "BillingCity", places.state_field, "BillingPostalCode", places.country_field)
-    columns = [*_ALWAYS, *selected, own.sync_field, own.audit_field, *optional, *([own.token_field] if has_token else [])]
+    # Whoever may not write them does without: they tell the seller, nothing rests on them.
+    told = [name for name in (own.synced_field, own.next_step_field) if (opportunity.get(name) or {}).get("updateable")]
+    columns = [*_ALWAYS, *selected, own.sync_field, own.audit_field, *optional, *([own.token_field] if has_token else []), *told]
     columns += [*(f"Account.{name}" for name in address if name in account), *(f"Owner.{name}" for name in _PERSON)]
     columns.append(f"(SELECT ContactId, IsPrimary, {_listed('Contact', _PERSON)} FROM {CONTACT_ROLES})")
     named = ("Name", solutions.identifier_field, *filter(None, (solutions.type_field, solutions.publisher_field)))

@@ -16,6 +16,7 @@ from shared.referral import PATCHABLE, holds, value_at
 
 AUDIT_LENGTH = 32_000  # Audit__c holds 100,000 (connector-facts 3.1); its newest part is what anybody reads
 NAME_FIELD_LENGTH = 120
+NEXT_STEP_LENGTH = 255
 
 STATUS_PAIRS = {ACTIVE: ("Active", "Accepted"), WON: ("Closed", "Won"), LOST: ("Closed", "Lost")}
 
@@ -89,6 +90,18 @@ def opportunity_fields(
     fields[audit] = audit_text(mapping, now, audit_line(changes), opportunity.get(audit))
     if has_token:
         fields[mapping.opportunity.token_field] = token
+    return fields | told_fields(mapping, opportunity, now, "")
+
+
+def told_fields(mapping: Mapping, opportunity: Dict[str, Any], now: datetime, next_step: str) -> dict[str, Any]:
+    """When the connector wrote and what the seller has to do next, beside any write; only the fields that were read."""
+    own = mapping.opportunity
+    fields: dict[str, Any] = {}
+    if own.synced_field in opportunity:
+        fields[own.synced_field] = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    wanted = clip(next_step, NEXT_STEP_LENGTH) or None
+    if own.next_step_field in opportunity and opportunity[own.next_step_field] != wanted:
+        fields[own.next_step_field] = wanted
     return fields
 
 
