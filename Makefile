@@ -5,7 +5,7 @@ RUN = .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench run lock environment clean
+.PHONY: help demo test check audit format bench chaos run lock environment clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -21,12 +21,18 @@ check: environment ## format, lint and types, as CI checks them
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
 
+audit: environment ## look the locked packages up among the known vulnerabilities; ARGS=--strict fails where that cannot be done
+	@$(RUN) devhost/audit.py $(ARGS)
+
 format: environment ## put the code into shape
 	@$(RUN) -m ruff format .
 	@$(RUN) -m ruff check --fix .
 
 bench: environment ## count the calls and measure the speed
 	@$(RUN) -m bench $(ARGS)
+
+chaos: environment ## break it on purpose, for two minutes; SEED=, RUNS= and MINUTES= widen it
+	@$(RUN) -m chaos $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 run: environment ## run the functions on port 7071 with a storage emulator of their own
 	@$(RUN) -m devhost --azurite $(ARGS)

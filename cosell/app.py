@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from cosell.terminal import TROUBLE, Terminal
+from shared.brakes import DIRECTIONS
 from shared.errors import ConnectorError, Misconfigured
 from shared.settings import Settings
 from shared.world import World
@@ -121,7 +122,7 @@ exit codes: 0 all is well; 1 something was found: faults, differences, parked de
 
 
 def parser() -> argparse.ArgumentParser:
-    from cosell import adopting, deals, mapping, registering
+    from cosell import adopting, deals, doctor, erasing, login, mapping, probing, registering, resuming, undoing
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--settings", metavar="FILE", help="read settings from a file such as local.settings.json; the environment wins")
@@ -180,6 +181,24 @@ def parser() -> argparse.ArgumentParser:
     which = made.add_mutually_exclusive_group(required=True)
     _name(which, nargs="?")
     which.add_argument("--all-parked", action="store_true", help="every parked deal")
+    made = command(commands, "undo", undoing.undo, "take the connector's writes back", undoing.undo.__doc__ or "", undoing.EXAMPLES)
+    _name(made, nargs="?")
+    made.add_argument("--entry", metavar="AT", help="the write of this time, as `history` shows it; default: the last one")
+    made.add_argument("--all", action="store_true", help="every deal's writes of a period")
+    which = made.add_mutually_exclusive_group()
+    which.add_argument("--since", metavar="TIME", help="all writes since then")
+    which.add_argument("--hour", action="store_true", help="all writes of the last hour")
+    made.add_argument("--until", metavar="TIME", help="and no later ones; default: now")
+    made.add_argument("--field", action="append", metavar="FIELD", help="this field of the mapping alone; may be repeated")
+    _apply(made)
+    about = resuming.resume.__doc__ or ""
+    made = command(commands, "resume", resuming.resume, "let changes go that a brake holds", about, resuming.EXAMPLES)
+    made.add_argument("--direction", choices=list(DIRECTIONS.values()), help="one direction; default: both")
+    _apply(made)
+    made = command(commands, "erase", erasing.erase, "remove a person's data", erasing.erase.__doc__ or "", erasing.EXAMPLES)
+    made.add_argument("--contact", required=True, metavar="E-MAIL", help="the person's e-mail address")
+    made.add_argument("--also", action="append", metavar="TEXT", help="a name or number to be removed wherever it stands; may be repeated")
+    _apply(made)
     made = command(commands, "link", deals.link, "make two existing records one deal", deals.link.__doc__ or "", deals.LINK_EXAMPLES)
     made.add_argument("--referral", required=True, metavar="ID", help="the Partner Center referral")
     made.add_argument("--opportunity", required=True, metavar="ID", help="the Salesforce opportunity")
@@ -189,6 +208,43 @@ def parser() -> argparse.ArgumentParser:
     made = command(commands, "register", registering.register, "register for Partner Center's events", about, registering.EXAMPLES)
     made.add_argument("--callback-url", metavar="URL", help="where the events go; default: WEBHOOK_CALLBACK_URL")
     made.add_argument("--overwrite", action="store_true", help="replace a registration that exists; other systems' events are kept")
+    made.add_argument("--validate", action="store_true", help="include the test event, and have one sent; with --apply")
+    _apply(made)
+
+    text = "Signs in for the first time, and tells what is wrong with a sign-in."
+    group = commands.add_parser("login", help="sign in to Partner Center or Salesforce", description=text)
+    logins = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    about = login.partner_center.__doc__ or ""
+    made = command(logins, "partner-center", login.partner_center, "get and store the refresh token", about, login.PARTNER_CENTER_EXAMPLES)
+    made.add_argument("--key-vault", metavar="URI", help="store the token in this Key Vault; default: the one of KEY_VAULT_URI")
+    which = made.add_mutually_exclusive_group()
+    which.add_argument("--browser", action="store_true", help="sign in with this machine's browser (the default)")
+    which.add_argument("--device-code", action="store_true", help="sign in on any device, with a code")
+    made.add_argument("--port", type=int, default=login.PORT, metavar="N", help=f"where the browser comes back to (default {login.PORT})")
+    about = login.salesforce.__doc__ or ""
+    command(logins, "salesforce", login.salesforce, "try the sign-in to Salesforce", about, login.SALESFORCE_EXAMPLES)
+
+    made = command(commands, "doctor", doctor.doctor, "examine everything, with remedies", doctor.doctor.__doc__ or "", doctor.EXAMPLES)
+    made.add_argument("part", nargs="?", choices=["salesforce"], metavar="salesforce", help="the Salesforce part alone")
+    made.add_argument("--test-event", action="store_true", help="have Partner Center send its test event, and wait for it")
+    made.add_argument("--app-url", metavar="URL", help="ask the deployed app, https://NAME.azurewebsites.net; default: COSELL_APP_URL")
+    made.add_argument("--key", metavar="KEY", help="its function key; better in COSELL_APP_KEY, where no process list shows it")
+    made.add_argument("--strict", action="store_true", help="amber counts as found, too")
+
+    about = probing.probe.__doc__ or ""
+    made = command(commands, "probe", probing.probe, "settle open questions on the real tenant", about, probing.EXAMPLES)
+    made.add_argument("part", nargs="?", choices=list(probing.STEPS), help="one vendor; default: both")
+    made.add_argument("--answers", metavar="FILE", help=f"the answers; default: the file of MAPPING_FILE, else {probing.ANSWERS}")
+    made.add_argument("--again", action="append", metavar="NAME", help="repeat this step, or the step of this question; may be repeated")
+    made.add_argument("--solution", metavar="ID", help="the solution of test deals; default: one that a visible referral names")
+    made.add_argument("--team-email", metavar="E-MAIL", help="the team member of test deals, where an invented one is refused")
+    made.add_argument("--event", action="append", metavar="FILE", help="a captured event, headers and body; may be repeated")
+    made.add_argument(
+        "--involve-microsoft", action="store_true", help="also ask Microsoft for help with a test deal: somebody there sees it"
+    )
+    made.add_argument("--close-opportunity", action="store_true", help="close the test opportunity as lost, where it is not to be deleted")
+    made.add_argument("--record", nargs=2, metavar=("QUESTION", "ANSWER"), help="store an answer that a person found")
+    made.add_argument("--setting", action="append", metavar="NAME=VALUE", help="with --record: a setting that follows from it")
     _apply(made)
 
     about = adopting.adopt.__doc__ or ""

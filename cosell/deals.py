@@ -71,7 +71,7 @@ def sync(context: Context) -> int:
     outcome = synchronize(world, name)
     terminal.say(f"done: {_words(outcome)}")
     terminal.tell({**document(rehearsal), "outcome": asdict(outcome)})
-    return FOUND if outcome.kind in ("parked", "later") else FINE
+    return FOUND if outcome.kind in ("parked", "later", "held") else FINE
 
 
 def show(terminal: Terminal, rehearsal: Rehearsal) -> None:
@@ -117,7 +117,8 @@ def status(context: Context) -> int:
     terminal.tell(found)
     for line in _status_lines(found):
         terminal.say(line)
-    return FOUND if found["parked"]["count"] or (found.get("org") or {}).get("error") else FINE
+    held = any(one["held_since"] for one in found["brakes"].values())
+    return FOUND if found["parked"]["count"] or held or (found.get("org") or {}).get("error") else FINE
 
 
 def _status_lines(found: dict[str, Any]) -> Iterator[str]:
@@ -140,14 +141,33 @@ def _status_lines(found: dict[str, Any]) -> Iterator[str]:
         yield listed("retrying", lines)
     if parked["count"]:
         yield listed("parked", [f"{one['name']}: {one['reason']}" for one in parked["deals"]])
+    for direction, brake in found["brakes"].items():
+        if brake["held_since"]:
+            told = f"{brake['writes']} writes where {brake['limit']} are allowed within an hour, {brake['waiting']} deals wait"
+            yield f"brake {direction}: held since {brake['held_since']}, {told}; look with `cosell resume`"
+    if budget := found.get("salesforce_budget"):
+        yield f"Salesforce API calls: {budget['used']} of {budget['limit']} ({budget['percent']} %), {budget['stopped']}"
     if latency:
         yield f"latency: half within {latency.get('p50')} s, 95 of 100 within {latency.get('p95')} s"
+    if fresh := found.get("freshness_seconds"):
+        yield f"freshness: edits are on the other side within {fresh.get('p50')} s (half), {fresh.get('p95')} s (95 of 100)"
+    if (beat := found.get("heartbeat") or {}).get("asked"):
+        took = f" in {beat['seconds']} s" if "seconds" in beat else ""
+        yield f"heartbeat: the test event asked for at {beat['asked']} {beat['state']}{took}"
+    for vendor, flows in (found.get("calls_today") or {}).items():
+        if flows:
+            yield f"calls to {vendor.replace('_', ' ')} today: {sum(flows.values())} ({', '.join(f'{name} {n}' for name, n in flows.items())})"
     if found.get("registration"):
         yield f"webhook registration: {found['registration'].get('state')}"
-    if expires := (found.get("credentials") or {}).get("partner_center_refresh_token_expires"):
-        yield f"Partner Center sign-in expires: {expires}"
-    if calls := found.get("salesforce_api_calls"):
-        yield f"Salesforce API calls: {json.dumps(calls)}"
+    credentials = found.get("credentials") or {}
+    for vendor, one in (credentials.get("sign_ins") or {}).items():
+        if one.get("state") == "refused":
+            yield f"{vendor.replace('_', ' ')} refuses our sign-in since {one['since']}: {one['error']}"
+    for one in credentials.get("list") or []:
+        if one["state"] in ("soon", "expired"):
+            yield f"{one['what']} {'expired' if one['state'] == 'expired' else 'expires'} on {one['expires']}: {one['who']}: {one['what_to_do']}"
+        elif one["expires"]:
+            yield f"{one['what']} expires on {one['expires']}"
     for flow, last in sorted(found["flows"].items()):
         yield f"{flow}: last ended well {last.get('at')}"
 

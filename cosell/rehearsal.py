@@ -5,6 +5,7 @@ Memory is borrowed: rows are copied when they are first read, and every write st
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -39,10 +40,11 @@ class _Stopped(BaseException):
     """The next step needs an answer that cannot be made up. Not an `Exception`, since the worker survives all of those."""
 
 
-def rehearse(world: World, name: str) -> Rehearsal:
-    """What the next run for a record name would do. Raises what reading may raise."""
+def rehearse(world: World, name: str, prepare: Callable[[State], None] = lambda _: None) -> Rehearsal:
+    """What the next run for a record name would do, on a state that is prepared before. Raises what reading may raise."""
     attempts: list[Attempt] = []
     state = _Borrowed(world.state, world.clock)
+    prepare(state)
     readers: dict[str, Any] = {
         "partner_center": _PartnerCenter(world.partner_center, attempts),
         "salesforce": _Salesforce(world.salesforce, attempts),
@@ -74,6 +76,10 @@ class _BorrowedTables(MemoryTables):
     def insert(self, table: str, partition: str, key: str, row: Row) -> str:
         self.get(table, partition, key)
         return super().insert(table, partition, key, row)
+
+    def merge(self, table: str, partition: str, key: str, row: Row) -> str:
+        self.get(table, partition, key)  # borrowed afterwards, the lender's columns would lie over these
+        return super().merge(table, partition, key, row)
 
 
 class _Borrowed(State):
@@ -143,4 +149,7 @@ class _Asleep:
         return None
 
     def waiting(self) -> int:
+        return 0
+
+    def poisoned(self) -> int:
         return 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 
+import httpx
+
 from shared.certificates import Certificates
-from shared.clock import Clock
+from shared.clock import Clock as Clock  # the doctor takes it from here, as the world does
 from shared.entra import Tokens
 from shared.errors import Misconfigured
 from shared.mapping import Mapping
@@ -59,9 +61,14 @@ def build(settings: Settings) -> tuple[World, Certificates]:
     http = http_client(settings)
     mapping = Mapping.load(settings.mapping_file or None)
     salesforce = Salesforce(settings, SalesforceLogin(settings, http, clock), clock)
-    # A token from the settings is for running locally; in Azure the vault keeps it, and takes its rotation.
-    refresh = SettingsRefreshToken(settings) if settings.partner_center_refresh_token else KeyVaultRefreshToken(settings, http, clock)
-    partner_center = PartnerCenter(settings, http, Tokens(settings, http, refresh, clock), clock)
+    partner_center = partner_center_of(settings, http, clock)
     state = State(AzureTables(settings), clock)
     whole = World(settings, mapping, Org(salesforce, mapping), partner_center, salesforce, state, WakeQueue(settings), clock)
     return whole, Certificates(settings, http, clock)
+
+
+def partner_center_of(settings: Settings, http: httpx.Client, clock: Clock) -> PartnerCenter:
+    """The client with its way of signing in; it has not signed in yet."""
+    # A token from the settings is for running locally; in Azure the vault keeps it, and takes its rotation.
+    refresh = SettingsRefreshToken(settings) if settings.partner_center_refresh_token else KeyVaultRefreshToken(settings, http, clock)
+    return PartnerCenter(settings, http, Tokens(settings, http, refresh, clock), clock)

@@ -13,9 +13,9 @@ from typing import Any
 
 from shared.codecs import CHECK, Value, strip_marks
 from shared.mapping import PARTNER_CENTER, SALESFORCE, FieldRow, Mapping, Record
-from shared.people import complete, customer_contacts, own_team
+from shared.people import complete, customer_contacts, own_team, pseudonym
 from shared.referral import MICROSOFT, list_at, section_at, value_at
-from shared.writing import audit_text, marked_name
+from shared.writing import audit_text, marked_name, told_fields
 
 DEFAULT_CLOSING_DAYS = 90  # an invitation may have no closing date; an opportunity must have one
 
@@ -122,6 +122,8 @@ def draft_referral(mapping: Mapping, opportunity: Dict[str, Any], here: Record, 
     # Also of a field that is left out: what stands there now is no later change.
     sent |= {row.name: values[row.name] for row in mapping.fields if row.direction == "both" and row.name in values}
     sent |= {"visible": visible, "external_reference": opportunity.get("Id")}
+    deal = str(values.get("external_reference") or "")
+    sent |= {name: [pseudonym(deal, one) for one in sent[name]] for name in mapping.people_fields if sent.get(name)}
     return ReferralDraft(body, sent, help_code, tuple(missing))
 
 
@@ -199,11 +201,12 @@ class OpportunityDraft:
 
 @dataclass(frozen=True)
 class Places:
-    """Where this org keeps an address, and whether it has the connector's unique key."""
+    """Where this org keeps an address, and which of the connector's own fields a new opportunity may have filled."""
 
     country_field: str
     state_field: str = "BillingState"
     has_key: bool = True
+    has_synced: bool = True
 
 
 def draft_opportunity(
@@ -243,6 +246,8 @@ def draft_opportunity(
             fields[row.salesforce] = row.codec.write_opportunity(value)
     if not places.has_key:
         fields.pop(mapping.opportunity.key_field, None)
+    if places.has_synced:
+        fields |= told_fields(mapping, {mapping.opportunity.synced_field: None}, now, "")
     fields |= {name: filled(constant, values) for name, constant in mapping.create.Opportunity.items()}
     fields[mapping.opportunity.sync_field] = True
     if counted and solutions_of(referral):

@@ -11,11 +11,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from shared.brakes import Held
 from shared.codecs import CODECS, Value, parse_instant
 from shared.creating import Found, OpportunityDraft, customer_id, draft_opportunity, draft_referral, microsofts_referral, solutions_of
 from shared.errors import AlreadyExists, Gone, Refused, TryLater, VersionConflict
 from shared.lead_draft import draft_lead
-from shared.mapping import PENDING, TERMINAL, Record
+from shared.mapping import PARTNER_CENTER, PENDING, SALESFORCE, TERMINAL, Record
+from shared.mapping_file import Side
 from shared.org import Reading
 from shared.pairing import long_id, opportunity_name, referral_name
 from shared.people import child_rows, email_of
@@ -364,7 +366,10 @@ def _record_lead(run: Run, pair: Pair, record_id: str, text: str) -> Outcome:
 
 
 def _claim(run: Run, pair: Pair, step: str, sent: dict[str, Value], wait: bool = True) -> Pair | Outcome:
-    """The claim, stored before the request [N20]; or not yet, while an earlier request may still land [N22]."""
+    """The claim, stored before the request [N20]; or not yet, while an earlier request may still land [N22].
+
+    Raises `Held`; a create that was claimed before was admitted then.
+    """
     margin = run.world.settings.create_margin_seconds
     standing = pair.create
     if standing is not None and wait:
@@ -376,6 +381,9 @@ def _claim(run: Run, pair: Pair, step: str, sent: dict[str, Value], wait: bool =
         text = f"shadow mode: the {step} would be created now"
         run.ended(pair, text)
         return run.done("skipped", text)
+    if standing is None and not run.admitted(_side(step)):
+        raise Held(_side(step), f"creating the {step}")
+    run.carried.claimed = run.world.clock.monotonic()
     claim = Create(
         step=step,
         attempt=(standing.attempt if standing else 0) + 1,
@@ -389,6 +397,10 @@ def _claim(run: Run, pair: Pair, step: str, sent: dict[str, Value], wait: bool =
     # The lease saves whoever is woken meanwhile the search; it ends with the call, and no promise rests on it.
     lease = stamp(run.now + timedelta(seconds=run.world.settings.call_timeout_seconds + 5))
     return run.world.state.save(replace(pair, create=claim, lease_until=lease, holder=run.holder))
+
+
+def _side(step: str) -> Side:
+    return SALESFORCE if step in ("opportunity", "lead") else PARTNER_CENTER
 
 
 def _post(
@@ -405,9 +417,10 @@ def _post(
     Where this attempt certainly came to nothing the claim `before` it stands again: an earlier attempt may still land.
     """
     assert pair.create is not None
-    begun = run.world.clock.monotonic()
-    run.world.state.record(pair.name, "create", what, {"sent": dict(pair.create.sent), "attempt": pair.create.attempt})
-    if run.world.clock.monotonic() - begun > CLAIM_SECONDS - run.world.settings.call_timeout_seconds:
+    # Whom it names stands in the record it makes; history has no need of people.
+    sent = {name: value for name, value in pair.create.sent.items() if name not in run.mapping.people_fields}
+    run.world.state.record(pair.name, "create", what, {"sent": sent, "attempt": pair.create.attempt})
+    if run.world.clock.monotonic() - run.carried.claimed > CLAIM_SECONDS - run.world.settings.call_timeout_seconds:
         return run.later(f"{what}: too late to begin, the claim has run out")
     try:
         return pair, post(pair.create.request_id)
@@ -419,6 +432,8 @@ def _post(
         run.world.state.save(replace(pair, create=before, lease_until="", holder=""))
         raise
     except TryLater as error:
+        if error.certain and before is None:
+            run.world.brakes.give_back(_side(pair.create.step))
         run.world.state.save(replace(pair, create=before if error.certain else pair.create, lease_until="", holder=""))
         raise
 

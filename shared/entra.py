@@ -35,8 +35,8 @@ MICROSOFT_LOGIN_HOSTS = frozenset({"login.microsoftonline.com", "login.microsoft
 MARGIN_SECONDS = 300.0
 
 _CONSENT = (
-    "a person with the Referrals admin role signs in once more, with multi-factor authentication, and the new refresh token is stored "
-    "(Key Vault secret partner-center-refresh-token, or PARTNER_CENTER_REFRESH_TOKEN when running locally)"
+    "a person with the Referrals admin role signs in once more, with multi-factor authentication: run `cosell login partner-center`, "
+    "which stores the new refresh token (Key Vault secret partner-center-refresh-token, or PARTNER_CENTER_REFRESH_TOKEN when running locally)"
 )
 _APP_CREDENTIAL = "give PARTNER_CENTER_CLIENT_SECRET a current secret, or let the managed identity sign in for the app"
 # Entra's own error number -> what a person does about it.
@@ -47,18 +47,26 @@ REMEDIES = {
     50078: _CONSENT,
     50079: _CONSENT,
     50173: f"the user's password or sessions were reset: {_CONSENT}",
-    53003: "a conditional access policy blocks the sign-in: exempt the connector's addresses, or satisfy the policy",
+    50011: "the app registration does not know the address the browser came back to: add http://localhost to its web redirect addresses",
+    50105: "the user is not assigned to the app: assign it under Enterprise applications, Users and groups",
+    53003: "a conditional access policy blocks the sign-in: exempt the connector's addresses, or satisfy the policy (many tenants block device codes: sign in with `--browser`)",
+    54005: "the authorization code was used already: begin the sign-in again",
+    65004: "the sign-in was declined",
     65001: f"consent is missing for this audience: grant admin consent to the app's Partner Center permissions, then {_CONSENT}",
     70000: f"the refresh token is not valid (any more): {_CONSENT}",
+    70018: "the device code is unknown: begin the sign-in again",
+    70019: "the device code was not entered in time: begin the sign-in again",
     70008: f"the refresh token expired: {_CONSENT}",
     70021: "the app trusts no such managed identity: add the federated credential to the app registration",
     90002: "PARTNER_CENTER_TENANT_ID names no tenant",
     500011: "the tenant does not know this audience: add Partner Center's permissions to the app and grant admin consent",
     700016: "PARTNER_CENTER_CLIENT_ID is not an app of this tenant",
+    700025: "the app is registered as a public client: its redirect address must be of the platform Web, and public client flows off",
     700082: f"the refresh token was not used for 90 days: {_CONSENT}",
     700084: f"the refresh token came from a single-page app and is too short-lived: {_CONSENT}",
     700212: "the federated credential of the app registration names another audience than api://AzureADTokenExchange",
     700213: "the app trusts no such managed identity: add the federated credential to the app registration",
+    7000218: f"the app is a confidential client, no secret came with the request: {_APP_CREDENTIAL}",
     7000215: f"the client secret is wrong: {_APP_CREDENTIAL}",
     7000222: f"the client secret expired: {_APP_CREDENTIAL}",
 }
@@ -92,6 +100,10 @@ class Tokens:
         """When the refresh token dies at the latest, where its keeper knows."""
         return self._refresh_tokens.expires_at
 
+    def expiries(self) -> dict[str, datetime]:
+        """When the secrets beside the refresh token end, by name; asks their keeper."""
+        return self._refresh_tokens.expiries()
+
     def _fetcher(self, audience: Audience) -> Callable[[], tuple[str, float]]:
         return lambda: self._fetch(audience)
 
@@ -122,31 +134,38 @@ class Tokens:
     def _application(self) -> Any:
         with self._app_lock:
             if self._app is None:
-                import msal
-
-                authority = f"{self._settings.partner_center_authority}/{self._settings.partner_center_tenant_id}"
-                try:
-                    self._app = msal.ConfidentialClientApplication(
-                        self._settings.partner_center_client_id,
-                        client_credential=self._credential(),
-                        authority=authority,
-                        # For other hosts MSAL would ask Microsoft whether it knows them.
-                        instance_discovery=None if urlsplit(authority).hostname in MICROSOFT_LOGIN_HOSTS else False,
-                        http_client=_MsalHttp(self._http),
-                    )
-                except ValueError as error:
-                    raise SignInFailed(f"Entra has no such tenant at {authority}: check PARTNER_CENTER_TENANT_ID") from error
+                self._app = msal_application(self._settings, self._http)
             return self._app
 
-    def _credential(self) -> str | dict[str, Any]:
-        if self._settings.partner_center_client_secret:
-            return self._settings.partner_center_client_secret
-        # A callable, so that MSAL asks for the assertion only when a request goes out.
-        identity = self._settings.partner_center_federated_identity_client_id
-        return {"client_assertion": managed_identity_token(identity, "api://AzureADTokenExchange/.default")}
+
+def msal_application(settings: Settings, http: httpx.Client, public: bool = False) -> Any:
+    """The Entra app in MSAL's hands; `public` leaves its credential out. Raises `SignInFailed` for a tenant that does not exist."""
+    import msal
+
+    authority = f"{settings.partner_center_authority}/{settings.partner_center_tenant_id}"
+    credential = {} if public else {"client_credential": _credential(settings)}
+    try:
+        return (msal.PublicClientApplication if public else msal.ConfidentialClientApplication)(
+            settings.partner_center_client_id,
+            authority=authority,
+            # For other hosts MSAL would ask Microsoft whether it knows them.
+            instance_discovery=None if urlsplit(authority).hostname in MICROSOFT_LOGIN_HOSTS else False,
+            http_client=_MsalHttp(http),
+            **credential,
+        )
+    except ValueError as error:
+        raise SignInFailed(f"Entra has no such tenant at {authority}: check PARTNER_CENTER_TENANT_ID") from error
 
 
-def decode_refusal(answer: dict[str, Any], audience: Audience) -> SignInFailed | TryLater:
+def _credential(settings: Settings) -> str | dict[str, Any]:
+    if settings.partner_center_client_secret:
+        return settings.partner_center_client_secret
+    # A callable, so that MSAL asks for the assertion only when a request goes out.
+    identity = settings.partner_center_federated_identity_client_id
+    return {"client_assertion": managed_identity_token(identity, "api://AzureADTokenExchange/.default")}
+
+
+def decode_refusal(answer: dict[str, Any], audience: str) -> SignInFailed | TryLater:
     """The error a refused token request stands for. Entra's prose is left out: it may name the user."""
     codes = [int(code) for code in answer.get("error_codes") or [] if str(code).isdigit()]
     error = str(answer.get("error") or "no error code")
@@ -184,9 +203,9 @@ class _MsalHttp:
             response = self._http.request(method, url, **options)
         if response.status_code == 429 or response.status_code >= 500:
             raise TryLater(f"signing in to Entra: HTTP {response.status_code}", retry_after(response.headers))
-        if response.status_code == 200 and not _is_json(response.content):
-            # A proxy's page; MSAL would take it for a tenant that does not exist.
-            raise TryLater("signing in to Entra: the answer is not JSON")
+        if not _is_json(response.content):
+            # A proxy's page; MSAL would take it for a tenant that does not exist, or write it into the log as it is.
+            raise TryLater(f"signing in to Entra: HTTP {response.status_code}, the answer is not JSON")
         return response
 
 

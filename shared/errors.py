@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import re
+
+# What signs a request, wherever a vendor or a gateway quotes it: the header, a token by itself, a field of a sign-in.
+_SIGNS = re.compile(
+    r"(?i:\b(?:bearer|basic)\s+)[^\s\"',;<>]{20,}"
+    r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"
+    r"|\b00D\w{12,15}![\w.]+"
+    r"|(?i:\b(?:client_secret|refresh_token|access_token|assertion|client_assertion|sig|secret)(?:=|\"?\s*:\s*\"?))[^\s\"'&;,<>]{8,}"
+)
+
+
+def without_tokens(text: str) -> str:
+    """The text with whatever signs a request taken out: messages are stored, logged and shown."""
+    return _SIGNS.sub("[secret]", text)
+
+
+def without_words(text: str) -> str:
+    """A message up to what the vendor said, which may quote the record: what the log may have of it."""
+    return re.sub(r"(HTTP \d{3}(?: [\w.-]+)?):.*", r"\1", text, flags=re.DOTALL)
+
 
 class ConnectorError(Exception):
-    """Base of everything the connector raises on purpose. The message finishes the diagnosis for a person."""
+    """Base of everything the connector raises on purpose. The message finishes the diagnosis for a person, and holds no secret."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_tokens(message))
 
 
 class TryLater(ConnectorError):
@@ -25,7 +48,7 @@ class Refused(ConnectorError):
 
     def __init__(self, message: str, words: str = "", code: str = "") -> None:
         super().__init__(message)
-        self.words = words or message
+        self.words = without_tokens(words or message)
         self.code = code
 
 

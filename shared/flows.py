@@ -13,17 +13,18 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from shared import wire
-from shared.codecs import parse_instant
+from shared import correlation, wire
+from shared.brakes import Held, words
+from shared.codecs import CHECK, parse_instant
 from shared.creation import create_missing
-from shared.errors import Gone, Misconfigured, Refused, TryLater, VersionConflict
+from shared.errors import Gone, Misconfigured, Refused, TryLater, VersionConflict, without_words
 from shared.leads import follow_lead
-from shared.mapping import ACTIVE, PARTNER_CENTER, SALESFORCE, Record
+from shared.mapping import ACTIVE, PARTNER_CENTER, SALESFORCE, Mapping, Record
 from shared.mapping_file import Side
 from shared.org import Reading
 from shared.pairing import Copied, NoPair, find_pair, opportunity_name, referral_name
-from shared.planning import Announced, Announcement, Plan, after, overridden, plan_pair
-from shared.run import MICROSOFTS_UPDATES, TO_PARTNER_CENTER, TO_SALESFORCE, Carried, Outcome, Run, content_hash
+from shared.planning import Announced, Announcement, Plan, after, expected, held_back, overridden, plan_pair
+from shared.run import MICROSOFTS_UPDATES, TO_PARTNER_CENTER, TO_SALESFORCE, UNDO, Carried, Outcome, Run, content_hash
 from shared.state import Pair, stamp
 from shared.tables import RowChanged
 from shared.world import World
@@ -34,6 +35,7 @@ log = logging.getLogger("cosell")
 EARLY = timedelta(seconds=5)  # a wake-up may be this early: instances' clocks differ a little
 ROUNDS = 8  # runs of one invocation before it makes room for other deals
 SAFETY_SECONDS = 30.0  # no write is begun with less of the lease left than this
+REPEATED = "announced before"  # in history: why a write that is repeated goes out again
 
 
 def synchronize(world: World, name: str) -> Outcome:
@@ -49,9 +51,12 @@ def synchronize(world: World, name: str) -> Outcome:
         if round_ == 0 and owed.due > stamp(world.clock.now() + EARLY):
             return Outcome(name, "idle", f"due at {owed.due}: {owed.reason}")
         run = Run(world, owed, uuid.uuid4().hex, carried)
-        outcome = _guarded(run)
-        # What was written stands in history; names and values of a deal stay out of the log.
-        log.info("%s %s%s", outcome.kind, name, f": {outcome.text}" if outcome.kind in ("later", "skipped") else "")
+        with correlation.resumed(owed.trace, "synchronize_deal"):
+            outcome = _guarded(run)
+            # What was written stands in history; names and values of a deal stay out of the log.
+            told = outcome.kind in ("later", "skipped") and not world.settings.shadow
+            text = {"text": without_words(outcome.text)} if told else {}
+            correlation.tell("cosell.deal", deal=name, outcome=outcome.kind, **text)
         if outcome.kind != "again":
             return outcome
         name = outcome.name
@@ -67,6 +72,8 @@ def _guarded(run: Run) -> Outcome:
         return run.skipped(str(error))
     except Copied as error:
         return run.parked(str(error), "", reading=error.reading)
+    except Held as error:
+        return run.held(error.side, str(error))
     except RowChanged:
         return Outcome(run.owed.name, "again", "somebody else planned this deal meanwhile")
     except VersionConflict as error:
@@ -101,10 +108,17 @@ def _run(run: Run) -> Outcome:
         if followed is not None:
             return followed
     if not pair.referral_id or not pair.opportunity_id or pair.next_step:
-        outcome = create_missing(run, pair)
-        if outcome is not None:
-            return outcome
-        run = replace(run, stays_parked=True)
+        try:
+            outcome = create_missing(run, pair)
+        except Held as error:
+            if not pair.referral_id or not pair.opportunity_id:
+                raise
+            # Microsoft's referral waits for the brake; the two records that are there go on.
+            run = replace(run, holds=(error.side,))
+        else:
+            if outcome is not None:
+                return outcome
+            run = replace(run, stays_parked=True)
     for name in (referral_name(pair.referral_id), opportunity_name(pair.opportunity_id)):
         run.world.state.alias(name, pair.name)
     return _agree(run, pair)
@@ -158,11 +172,11 @@ def _agree(run: Run, pair: Pair) -> Outcome:
         try:
             gathered = _gather(run, pair)
         except Gone as error:
-            run.ended(pair, f"synchronization stopped: {error}; the other record is left alone")
+            run.ended(_unwished(pair), f"synchronization stopped: {error}; the other record is left alone")
             return run.done("skipped", str(error))
         reading = gathered.reading
         if not reading.record.get(mapping.opportunity.sync_field):
-            run.ended(pair, "synchronization stopped: Sync With Partner Center is off; the referral is left alone")
+            run.ended(_unwished(pair), "synchronization stopped: Sync With Partner Center is off; the referral is left alone")
             return run.done("skipped", "Sync With Partner Center is off")
         carried = mapping.carried_referral(reading.record)
         if carried and carried != pair.referral_id:
@@ -177,9 +191,10 @@ def _agree(run: Run, pair: Pair) -> Outcome:
     else:
         return run.later("the opportunity is being saved again and again", 10.0)
 
-    if run.owed.parked and run.owed.refused == content_hash(mapping, gathered.there, gathered.here):
+    # What an operator released is looked at anew: only the refused part of it is to wait.
+    if run.owed.parked and not run.owed.released and run.owed.refused == content_hash(mapping, gathered.there, gathered.here):
         run.ended(replace(pair, known=plan.known), pair.outcome)
-        return run.parked(run.owed.parked, run.owed.refused)
+        return replace(run, holds=run.owed.held).parked(run.owed.parked, run.owed.refused)
     if run.world.settings.shadow and plan.writes:
         run.ended(pair, f"shadow mode, nothing written:\n{plan}")
         return run.done("skipped", f"shadow mode: {plan}")
@@ -187,6 +202,8 @@ def _agree(run: Run, pair: Pair) -> Outcome:
         # The seller asked for help on a deal that Microsoft does not have yet: the upgrade to co-sell.
         run.world.state.save(replace(pair, known=plan.known, next_step="microsoft", help_code=str(gathered.here.values["help"])))
         return Outcome(run.owed.name, "again", "Microsoft is to be asked for help")
+    plan = _braked(run, plan)
+    run = replace(run, holds=(*run.holds, *plan.held))
     if not plan.writes:
         run.ended(replace(pair, known=plan.known), str(plan))
         run.mended(reading)
@@ -194,11 +211,25 @@ def _agree(run: Run, pair: Pair) -> Outcome:
     return _write(run, pair, plan, gathered)
 
 
+def _braked(run: Run, plan: Plan) -> Plan:
+    """The plan as far as the brakes admit it. What an operator takes back passes: it was asked for by hand."""
+    for side in (PARTNER_CENTER, SALESFORCE):
+        if any(not one.undo for one in plan.to(side)) and not run.admitted(side):
+            plan = held_back(plan, side, words(side))
+    return plan
+
+
+def _unwished(pair: Pair) -> Pair:
+    """Without what an undo wanted: it must not come true long after, once somebody turns the deal's synchronization on again."""
+    return replace(pair, known=replace(pair.known, wishes={}))
+
+
 def _help_is_due(pair: Pair, gathered: _Gathered) -> bool:
     there, here = gathered.there.values, gathered.here.values
     return (
         bool(here.get("help"))
         and not pair.microsoft_id
+        and not pair.next_step  # asked for already, and waiting
         and there.get("status") == here.get("status") == ACTIVE
         and bool(there.get("visible"))
     )
@@ -221,7 +252,7 @@ def _write(run: Run, pair: Pair, plan: Plan, gathered: _Gathered) -> Outcome:
         )
     )
     # History has the plan, and every value it overrides, before a vendor has it.
-    world.state.record(pair.name, _flow(plan), str(plan), _details(plan))
+    world.state.record(pair.name, _flow(plan), str(plan), _details(run.mapping, plan, gathered))
 
     landed: list[Side] = []
     refused: dict[Side, Refused] = {}
@@ -252,9 +283,14 @@ def _write(run: Run, pair: Pair, plan: Plan, gathered: _Gathered) -> Outcome:
         # Remember the value sent, only for what certainly landed [N1, N2]; a refused announcement can never land.
         known = after(pair.known, landed, list(refused))
         text = str(plan) if not refused else "; ".join(error.words for error in refused.values())
+        undo_refused = any(one.undo for side in refused for one in pair.known.announced[side].fields.values())
         pair = world.state.save(replace(pair, known=known, lease_until="", holder="", checked_at=stamp(run.now), outcome=text))
     if refused:
         words = "; ".join(f"{_vendor(side)} refused the change: {error.words}" for side, error in refused.items())
+        if undo_refused:
+            # Both sides agree without it: nothing waits for a person, and what was to travel with it does so alone.
+            world.state.record(pair.name, UNDO, f"not taken back: {words}")
+            return Outcome(run.owed.name, "again", words)
         return run.parked(words, content_hash(run.mapping, gathered.there, gathered.here), pair, gathered.reading)
     if failure:
         if not landed:
@@ -265,8 +301,24 @@ def _write(run: Run, pair: Pair, plan: Plan, gathered: _Gathered) -> Outcome:
             world.state.save(replace(pair, lease_until="", holder=""))
         return Outcome(run.owed.name, "again", str(plan))
     if SALESFORCE not in landed:
+        # A write to Salesforce brings its own audit entry; here an edit may have been overridden without one.
+        doubtful = "; ".join(str(one) for one in plan.to(PARTNER_CENTER) if one.field in plan.known.unsure)
+        if doubtful:
+            run.tell_seller(gathered.reading, doubtful, CHECK)
         run.mended(gathered.reading)
-    return run.done("wrote", str(plan))
+    return run.done("wrote", str(plan), _since_edit(run, plan, gathered))
+
+
+def _since_edit(run: Run, plan: Plan, gathered: _Gathered) -> float | None:
+    """Seconds since the record that moved was saved, by its vendor's own clock; of two the longer."""
+    ages = []
+    for target, vendor, saved in (
+        (PARTNER_CENTER, run.world.salesforce, gathered.reading.record.get("LastModifiedDate")),
+        (SALESFORCE, run.world.partner_center, gathered.referral.get("updatedDateTime")),
+    ):
+        if plan.to(target) and vendor.server_time and saved:
+            ages.append((vendor.server_time - parse_instant(str(saved))).total_seconds())
+    return max(ages, default=None)
 
 
 def _announcements(run: Run, plan: Plan, gathered: _Gathered) -> dict[Side, Announcement]:
@@ -284,7 +336,7 @@ def _announcements(run: Run, plan: Plan, gathered: _Gathered) -> dict[Side, Anno
         side: Announcement(
             versions[side],
             token,
-            {one.field: Announced(one.new, one.old if one.conflict else None) for one in plan.to(side)},
+            {one.field: Announced(one.new, one.old if one.conflict else None, one.undo) for one in plan.to(side)},
             wire.dumps(body).decode(),
         )
         for side, body in bodies.items()
@@ -307,7 +359,7 @@ def _vendor(side: Side) -> str:
 
 def _flow(plan: Plan) -> str:
     """Which of the original's flows this run did, for history."""
-    names = []
+    names = [UNDO] if any(one.undo for one in plan.changes) else []
     if plan.to(PARTNER_CENTER) or PARTNER_CENTER in plan.repeats:
         names.append(TO_PARTNER_CENTER)
     if plan.to(SALESFORCE) or SALESFORCE in plan.repeats:
@@ -316,11 +368,28 @@ def _flow(plan: Plan) -> str:
     return ", ".join(names)
 
 
-def _details(plan: Plan) -> dict[str, Any]:
-    return {
-        "changes": [
-            {"side": one.side, "field": one.field, "old": one.old, "new": one.new, "why": one.why, "conflict": one.conflict}
-            for one in plan.changes
-        ],
-        "overrides": {one.field: one.old for one in overridden(plan)},
+def _details(mapping: Mapping, plan: Plan, gathered: _Gathered) -> dict[str, Any]:
+    """Every value before and after, for whoever asks and for an undo. Of people only how many: who they are stands in the records."""
+    known = {PARTNER_CENTER: gathered.there.values, SALESFORCE: gathered.here.values}
+    changes = [
+        {"side": one.side, "field": one.field, "old": one.old, "new": one.new, "why": one.why, "conflict": one.conflict}
+        for one in plan.changes
+        if not one.people
+    ]
+    # Its worker may have died before it wrote this down; the record has not changed since, so it still tells the value from before.
+    repeated = [(side, name, one) for side in plan.repeats for name, one in plan.known.announced[side].fields.items()]
+    changes += [
+        {"side": side, "field": name, "old": known[side].get(name), "new": one.value, "why": REPEATED, "conflict": False}
+        for side, name, one in repeated
+        if name not in mapping.people_fields
+    ]
+    overrides = {name: one.overrides for _, name, one in repeated if one.overrides is not None}
+    # The version says that the record is as it was, its value that it is not: a second save in the same second, unread until now (W2).
+    overrides |= {
+        name: known[side].get(name)
+        for side, name, one in repeated
+        if name in plan.known.memory
+        and name not in mapping.people_fields
+        and known[side].get(name) not in (plan.known.memory[name], one.overrides, expected(one.value))
     }
+    return {"changes": changes, "overrides": overrides | {one.field: one.old for one in overridden(plan)}}

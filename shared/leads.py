@@ -21,9 +21,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
+from shared.brakes import Held
 from shared.codecs import CROSS, Value
 from shared.errors import ConnectorError, Gone, Refused, TryLater
-from shared.mapping import ACTIVE, LOST, PARTNER_CENTER, PENDING, TERMINAL
+from shared.mapping import ACTIVE, LOST, PARTNER_CENTER, PENDING, SALESFORCE, TERMINAL
+from shared.mapping_file import Side
 from shared.org import Reading
 from shared.pairing import lead_name, long_id, opportunity_name
 from shared.planning import Change, Plan
@@ -128,9 +130,12 @@ def _rest(run: Run, pair: Pair, text: str, kind: Literal["agreed", "skipped"] = 
 
 
 def _carry_out(run: Run, pair: Pair, flow: str, text: str, write: Callable[[], None]) -> Outcome:
-    """One conditional write, in history before it is sent; the next round looks at what then stands. Raises `Refused`."""
+    """One conditional write, in history before it is sent; the next round looks at what then stands. Raises `Refused`, `Held`."""
     if run.world.settings.shadow:
         return _rest(run, pair, f"shadow mode, nothing written: {text}")
+    side: Side = PARTNER_CENTER if flow == LEADS else SALESFORCE
+    if not run.admitted(side):
+        raise Held(side, text)
     run.world.state.record(pair.name, flow, text)
     write()
     return Outcome(run.owed.name, "again", text)

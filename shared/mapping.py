@@ -187,6 +187,11 @@ class Mapping:
         return {row.name: row for row in self.fields}
 
     @cached_property
+    def people_fields(self) -> frozenset[str]:
+        """The fields whose values name persons."""
+        return frozenset(row.name for row in self.fields if row.type == "members")
+
+    @cached_property
     def fingerprint(self) -> str:
         """Changes when the mapping does; part of the hash that keeps a parked deal parked."""
         parts = [getattr(self, name) for name in self.__dataclass_fields__ if name not in ("active_stages", "stages_in_org")]

@@ -23,6 +23,7 @@ from shared.mapping import FieldRow, Mapping
 from shared.mapping_file import SHIPPED, Source
 
 Level = Literal["fault", "warning"]
+About = Literal["mapping", "object", "field", "right", "feature", "stage"]
 
 _REPORTED = re.compile(r"(?P<place>(?:\S+:\d+ )?\[[^\]]*\])(?: (?P<key>[^\s:]+): |: | )(?P<text>.*)", re.DOTALL)
 
@@ -36,6 +37,8 @@ class Finding:
     text: str
     remedy: str = ""
     level: Level = "fault"
+    about: About = "mapping"
+    """What has to be corrected: the file, or what the org lacks, forbids or has switched off."""
 
     def __str__(self) -> str:
         lead = "warning: " if self.level == "warning" else ""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared import tenant
 from shared.errors import Misconfigured
 from shared.referral import PATCHABLE
 
@@ -212,9 +213,11 @@ def _line_of(lines: list[str], keys: list[str]) -> int:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a file. Raises `Misconfigured` when it cannot be read."""
+    """The tables of a file, over what was settled on the tenant (`tenant.py`). Raises `Misconfigured` when it cannot be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        settled = tenant.parse(tables, path.name).mapping
+        return laid_over(settled, {name: table for name, table in tables.items() if name != "tenant"})
     except OSError as error:
         raise Misconfigured(f"the mapping file {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

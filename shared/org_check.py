@@ -1,5 +1,6 @@
-"""The mapping held against one Salesforce org: every field and every stage. What else the connector needs there is `org_needs.py`'s. Pure.
+"""The mapping held against one Salesforce org: every field and every stage. Pure.
 
+What else the connector needs there is `org_needs.py`'s, what it has to be allowed `org_rights.py`'s.
 Describe answers what can be known beforehand; validation rules, triggers and lookup filters show themselves on a record alone.
 """
 
@@ -11,6 +12,7 @@ from shared.codecs import LONG_TEXT_LENGTH
 from shared.mapping import FieldRow, Mapping
 from shared.mapping_draft import Draft, Finding, suggestion
 from shared.org_needs import needs
+from shared.org_rights import rights
 from shared.org_view import TEXTS, Described, View, absent, values_of
 from shared.referral import HELP_CODES
 from shared.referral_schema import SCHEMA
@@ -39,10 +41,12 @@ def against_org(draft: Draft, view: View) -> list[Finding]:
     if mapping is None:
         return []
     if view.objects.get("Opportunity") is None:
-        return [Finding("[opportunity]", "the integration user does not see Opportunity", "assign it the integration permission set")]
+        text = "the integration user does not see Opportunity"
+        return [Finding("[opportunity]", text, "assign it the integration permission set", about="object")]
     found = [one for row in draft.rows if row.salesforce for one in _row(draft, view, row)]
     found += _stages(draft, view, mapping)
     found += needs(draft, view, mapping)
+    found += rights(draft, view, mapping)
     return found
 
 
@@ -60,7 +64,8 @@ def _row(draft: Draft, view: View, row: FieldRow) -> Iterator[Finding]:
     elif described is None:
         if row.name == "currency" and not draft.mapping.opportunity.company_currency:  # type: ignore[union-attr]
             text = f"Opportunity has no field {row.salesforce}, so this is a single-currency org whose currency nobody stated"
-            yield Finding(draft.where("opportunity", "company_currency"), text, 'give the ISO 4217 code: company_currency = "EUR"')
+            remedy = 'give the ISO 4217 code: company_currency = "EUR"'
+            yield Finding(draft.where("opportunity", "company_currency"), text, remedy, about="feature")
         elif not row.optional or draft.stated("fields", row.name):
             yield absent(view, "Opportunity", row.salesforce, where)
     if described is None:
@@ -82,10 +87,11 @@ def _related(view: View, place: str, where: str) -> tuple[Described | None, Find
     own = view.fields["Opportunity"]
     known = {str(one.get("relationshipName")): one for one in own.values() if one.get("relationshipName")}
     if relation not in known:
-        return None, Finding(where, f"Opportunity has no relationship {relation}", suggestion(relation, known))
+        return None, Finding(where, f"Opportunity has no relationship {relation}", suggestion(relation, known), about="field")
     for target in known[relation].get("referenceTo") or []:
         if view.objects.get(str(target)) is None:
-            return None, Finding(where, f"the integration user does not see {target}", "let its permission set read the object")
+            remedy = "let its permission set read the object"
+            return None, Finding(where, f"the integration user does not see {target}", remedy, about="object")
         if (found := view.field(str(target), name)) is not None:
             return found, None
         return None, absent(view, str(target), name, where)
@@ -109,7 +115,10 @@ def _writable(draft: Draft, row: FieldRow, described: Described, kind: str, wher
         reason = "a formula" if described.get("calculated") else "read-only for the integration user"
         text = f"{row.salesforce} is {reason}, so {' and '.join(refused)} cannot reach it"
         remedy = 'use direction = "to_partner_center"' if row.direction == "both" else "map a field that can be written"
-        yield Finding(where, text, remedy if reason == "a formula" else f"let the permission set edit it, or {remedy}")
+        if reason == "a formula":
+            yield Finding(where, text, remedy)
+        else:
+            yield Finding(where, text, f"let the permission set edit it, or {remedy}", about="right")
     if kind in _READ_ONLY_TYPES.get(row.type, frozenset()):
         yield Finding(
             where, f"{row.salesforce} is a {kind} field and refuses what type {row.type!r} writes", 'use direction = "to_partner_center"'
@@ -172,21 +181,22 @@ def _stages(draft: Draft, view: View, mapping: Mapping) -> Iterator[Finding]:
         if name not in stages:
             near = suggestion(name, stages)
             remedy = near if near.startswith("did") else f"name one of {', '.join(fitting)}; or add the stage to the org"
-            yield Finding(where, f"the org has no stage {name!r}", remedy)
+            yield Finding(where, f"the org has no stage {name!r}", remedy, about="stage")
         elif name not in fitting:
             kind = "closed as won" if closed and won else "closed as lost" if closed else "open"
             is_now = "won" if stages[name]["IsWon"] else "closed" if stages[name]["IsClosed"] else "open"
             text = f"stage {name!r} is {is_now} in this org, the {switch} has to be {kind}"
-            yield Finding(where, text, f"name one of {', '.join(fitting)}" if fitting else "add such a stage to the org")
+            remedy = f"name one of {', '.join(fitting)}" if fitting else "add such a stage to the org"
+            yield Finding(where, text, remedy, about="stage")
     where = draft.where("stages", "active")
     for name in mapping.active_stages - {mapping.switches.active_stage}:
         if name in stages and stages[name]["IsClosed"]:
             text = f"stage {name!r} is closed in this org: no deal can be active in it"
-            yield Finding(where, text, "take it out of the list")
+            yield Finding(where, text, "take it out of the list", about="stage")
         elif name not in stages and draft.stated("stages", "active"):
-            yield Finding(where, f"the org has no stage {name!r}", suggestion(name, stages), "warning")
+            yield Finding(where, f"the org has no stage {name!r}", suggestion(name, stages), "warning", about="stage")
     known = mapping.active_stages | {getattr(mapping.switches, f"{one}_stage") for one in ("on_hold", "won", "lost")}
     unmapped = [name for name, one in stages.items() if not one["IsClosed"] and name not in known]
     for name in unmapped:
         text = f"the org's open stage {name!r} is not mapped: the status of a deal in it does not travel"
-        yield Finding(where, text, f'add "{name}" to [stages] active', "warning")
+        yield Finding(where, text, f'add "{name}" to [stages] active', "warning", about="stage")

@@ -30,18 +30,20 @@ def _own_fields(draft: Draft, view: View, mapping: Mapping) -> Iterator[Finding]
         ("products_field", {"string", "textarea"}, False),
         ("key_field", {"string"}, False),
         ("token_field", {"string"}, False),
+        ("synced_field", {"datetime"}, False),
+        ("next_step_field", {"string"}, False),
     ):
         name = getattr(own, key)
         where, described = draft.where("opportunity", key), view.field("Opportunity", name)
         if described is None:
             if needed or draft.stated("opportunity", key):
                 yield absent(view, "Opportunity", name, where)
-            elif key in ("key_field", "token_field"):
-                yield Finding(where, f"Opportunity has no field {name}", "install the connector's own package", "warning")
+            elif key in ("key_field", "token_field", "synced_field", "next_step_field"):
+                yield Finding(where, f"Opportunity has no field {name}", "install the connector's own package", "warning", "field")
         elif described.get("type") not in kinds:
             yield Finding(where, f"{name} is a {described.get('type')} field", f"name a {' or '.join(sorted(kinds))} field")
-        elif needed and not described.get("updateable", True):
-            yield Finding(where, f"{name} is read-only for the integration user", "let its permission set edit the field")
+        elif needed and not (described.get("createable", True) and described.get("updateable", True)):
+            yield Finding(where, f"{name} is read-only for the integration user", "let its permission set edit the field", about="right")
         elif key == "key_field" and not described.get("unique"):
             text = f"{name} is not unique, so nothing in Salesforce stops a deal from being doubled"
             yield Finding(where, text, "mark the field Unique and External ID", "warning")
@@ -60,19 +62,19 @@ def _solutions(draft: Draft, view: View, mapping: Mapping) -> Iterator[Finding]:
     children = {str(one.get("relationshipName")) for one in (view.objects["Opportunity"] or {}).get("childRelationships") or []}
     if view.objects.get(rows.object) is None:
         text = f"the integration user does not see {rows.object}, where a deal's solutions are kept"
-        yield Finding(draft.where("solutions", "object"), text, "install Microsoft's package and assign the permission set")
-        return
-    if rows.relationship not in children:
+        remedy = "install the package and assign the integration permission set"
+        yield Finding(draft.where("solutions", "object"), text, remedy, about="object")
+    elif rows.relationship not in children:
         text = f"Opportunity has no child relationship {rows.relationship}"
-        yield Finding(draft.where("solutions", "relationship"), text, suggestion(rows.relationship, children))
+        yield Finding(draft.where("solutions", "relationship"), text, suggestion(rows.relationship, children), about="object")
     for sobject, keys in (
         (rows.object, ("opportunity_field", "detail_field")),
         (rows.detail_object, ("identifier_field", "type_field", "publisher_field")),
     ):
         if view.objects.get(sobject) is None:
-            yield Finding(
-                draft.where("solutions", "detail_object"), f"the integration user does not see {sobject}", "let it read the object"
-            )
+            if sobject == rows.detail_object:
+                text = f"the integration user does not see {sobject}"
+                yield Finding(draft.where("solutions", "detail_object"), text, "let it read the object", about="object")
             continue
         for key in keys:
             if view.field(sobject, getattr(rows, key)) is None:
@@ -94,15 +96,17 @@ def _customers(draft: Draft, view: View, mapping: Mapping) -> Iterator[Finding]:
             yield Finding(where, f"Account.{name} is a {described.get('type')} field", "name a text or picklist field")
         elif not described.get("createable", True):
             text = f"Account.{name} cannot be written, so an account made for a referral would lack it"
-            yield Finding(where, text, "let the permission set edit it, or name a field that can be written", "warning")
+            yield Finding(where, text, "let the permission set edit it, or name a field that can be written", "warning", "right")
         elif table == "accounts" and not described.get("filterable", True):
             yield Finding(where, f"Account.{name} cannot be searched", "name a field that can be filtered")
     for sobject in ("Account", "Contact", "Opportunity"):
         described_object = view.objects.get(sobject)
         if described_object is None:
-            yield Finding(f"[create.{sobject}]", f"the integration user does not see {sobject}", "assign it the permission set")
+            text = f"the integration user does not see {sobject}"
+            yield Finding(f"[create.{sobject}]", text, "assign it the permission set", about="object")
         elif not described_object.get("createable", True):
-            yield Finding(f"[create.{sobject}]", f"the integration user may not create {sobject}", "assign it the permission set")
+            text = f"the integration user may not create {sobject}"
+            yield Finding(f"[create.{sobject}]", text, "assign it the permission set", about="right")
 
 
 def _leads(draft: Draft, view: View, mapping: Mapping) -> Iterator[Finding]:
@@ -110,7 +114,8 @@ def _leads(draft: Draft, view: View, mapping: Mapping) -> Iterator[Finding]:
         return
     if view.objects.get("Lead") is None:
         text = "the integration user does not see Lead, which leads need"
-        yield Finding(draft.where("switches", "cosell_opportunities_only"), text, "assign it the permission set, or leave leads out")
+        remedy = "assign it the permission set, or leave leads out"
+        yield Finding(draft.where("switches", "cosell_opportunities_only"), text, remedy, about="object")
         return
     for key in ("sync_field", "audit_field", "identifier_field", "link_field", "program_field"):
         name = getattr(mapping.leads, key)
@@ -122,7 +127,7 @@ def _leads(draft: Draft, view: View, mapping: Mapping) -> Iterator[Finding]:
         status = getattr(mapping.leads, key)
         if status and offered and status not in offered:
             remedy = f"one of {', '.join(offered)}"
-            yield Finding(draft.where("leads", key), f"the org has no lead status {status!r}", remedy)
+            yield Finding(draft.where("leads", key), f"the org has no lead status {status!r}", remedy, about="stage")
 
 
 # -- new records -----------------------------------------------------------------------------------------------------------------------
@@ -136,7 +141,8 @@ def _constants(draft: Draft, view: View, mapping: Mapping, sobject: str) -> Iter
         if described is None:
             yield absent(view, sobject, name, where)
         elif not described.get("createable", True):
-            yield Finding(where, f"{sobject}.{name} cannot be set on a new record", "take the line out, or let the permission set edit it")
+            remedy = "take the line out, or let the permission set edit it"
+            yield Finding(where, f"{sobject}.{name} cannot be set on a new record", remedy, about="right")
         elif not _constant_fits(value, described):
             yield Finding(where, f"{sobject}.{name} is a {described['type']} field and cannot hold {value!r}", "give a value of that type")
         elif described["type"] == "picklist" and isinstance(value, str) and "{" not in value and value not in values_of(described):

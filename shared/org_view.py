@@ -12,6 +12,8 @@ from shared.soql import literal
 
 Described = Dict[str, Any]
 
+CONTACT_ROLE = "OpportunityContactRole"
+TEAM_MEMBER = "OpportunityTeamMember"  # absent while Team Selling is off
 TEXTS = frozenset({"string", "textarea", "picklist", "combobox", "email", "phone", "url", "encryptedstring"})
 
 
@@ -51,7 +53,7 @@ def look(salesforce: Looks, draft: Draft) -> View:
         return objects[name]
 
     opportunity = describe("Opportunity") or {}
-    for name in ("Account", "Contact", mapping.solutions.object, mapping.solutions.detail_object):
+    for name in ("Account", "Contact", CONTACT_ROLE, TEAM_MEMBER, mapping.solutions.object, mapping.solutions.detail_object):
         describe(name)
     if mapping.create.Lead or not mapping.switches.cosell_opportunities_only:
         describe("Lead")
@@ -73,7 +75,7 @@ def absent(view: View, sobject: str, name: str, where: str) -> Finding:
     near = suggestion(name, view.fields.get(sobject, {}))
     create = "create it, or let the integration user's permission set see it"
     remedy = f"{near} Otherwise {create}" if near else create
-    return Finding(where, f"{sobject} has no field {name} that the integration user can see", remedy)
+    return Finding(where, f"{sobject} has no field {name} that the integration user can see", remedy, about="field")
 
 
 def values_of(described: Described) -> list[str]:

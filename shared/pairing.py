@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.errors import ConnectorError, Gone, Refused
 from shared.org import Reading
-from shared.referral import is_guid, is_microsofts
+from shared.referral import is_closed, is_guid, is_microsofts
 from shared.run import Run
 from shared.state import Pair
 from shared.tables import RowExists
@@ -23,9 +23,12 @@ class NoPair(ConnectorError):
 
 
 class Copied(ConnectorError):
-    """An opportunity carries the identifier of a deal that has another opportunity; a person must decide."""
+    """A record carries the identifier of a deal that has another record of its kind; a person must decide.
 
-    def __init__(self, message: str, reading: Reading) -> None:
+    `reading` is the opportunity on which the seller is told, if it is one that stands for no deal.
+    """
+
+    def __init__(self, message: str, reading: Reading | None = None) -> None:
         super().__init__(message)
         self.reading = reading
 
@@ -104,6 +107,7 @@ def _pair_of_referral(run: Run, referral_id: str) -> Pair:
     name = opportunity_name(reference)
     known = run.world.state.pair(name)
     if known is not None:
+        _refuse_second(run, known, referral)
         return known
     try:
         opportunity = run.world.org.opportunity(long_id(reference)).record
@@ -113,6 +117,19 @@ def _pair_of_referral(run: Run, referral_id: str) -> Pair:
         # Each names the other: nothing is remembered of this deal. It is kept under the referral, whoever comes first.
         return _start(run, _both(referral, name))
     return find_pair(run, name)
+
+
+def _refuse_second(run: Run, pair: Pair, referral: dict[str, Any]) -> None:
+    """Two referrals of one opportunity: a create that landed after its margin (protocol, section 9, W3), or a person's doing."""
+    second = str(referral["id"]).lower()
+    if pair.referral_id in ("", second):
+        return
+    if is_closed(referral):
+        raise NoPair(f"a closed duplicate of the referral {pair.referral_id}: left alone")
+    text = f"two referrals stand for this one deal: {pair.referral_id} and {second}. Keep the first and close {second} as a duplicate"
+    if run.owed.parked != text:
+        run.world.state.record(pair.name, "parked", text)
+    raise Copied(text)
 
 
 def _own_referral_of(run: Run, microsofts: dict[str, Any]) -> str:

@@ -6,7 +6,9 @@ Records are the vendor's own dictionaries. Nothing is retried here except once a
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -15,9 +17,10 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from shared import wire
+from shared import correlation, wire
 from shared.clock import Clock
-from shared.errors import Gone, TryLater
+from shared.errors import ConnectorError, Gone, TryLater
+from shared.pacing import LIST_PATIENCE_SECONDS, PATIENCE_SECONDS, Pace, Pause
 from shared.partner_center_answers import InvalidRequest, canonical_keys, decode_error
 from shared.referral import PATCHABLE, is_guid
 from shared.settings import Settings
@@ -36,6 +39,8 @@ class TokenSource(Protocol):
 
     @property
     def expires_at(self) -> datetime | None: ...
+
+    def expiries(self) -> dict[str, datetime]: ...
 
     def forget(self, audience: Audience, refused: str | None = None) -> None: ...
 
@@ -71,6 +76,9 @@ class PartnerCenter:
         self._tokens = tokens
         self._clock = clock
         self._seen_time: tuple[datetime, float] | None = None
+        self._pace = Pace("Partner Center", settings.partner_center_calls_per_minute, clock)
+        self._pauses: dict[Audience, Pause] = {one: Pause("Partner Center", clock) for one in ("referrals", "webhooks")}
+        self.calls: Counter[str] = Counter()  # answered, by the function that made them
         # Whether this tenant filters on externalReferenceId is not documented; a refusal is remembered for the process.
         self._filters_external_reference = True
 
@@ -114,19 +122,25 @@ class PartnerCenter:
         check_patch(operations)
         if not etag:
             raise ValueError("a patch is conditional: it needs the eTag of the referral it was planned on")
+        if not (etag.isascii() and etag.isprintable()):
+            raise TryLater(f"updating referral {referral_id}: Partner Center gave it an eTag that no header can hold", certain=True)
         url = self._referral_url(referral_id)
         self._call(
             "PATCH", url, body=operations, headers={"If-Match": etag}, request_id=request_id, what=f"updating referral {referral_id}"
         )
 
-    def sign_in(self) -> None:
+    def sign_in(self, audience: Audience = "referrals") -> None:
         """Proves that the sign-in works. Raises what it would raise for a real call."""
-        self._tokens.token("referrals")
+        self._tokens.token(audience)
 
     @property
     def credential_expires_at(self) -> datetime | None:
         """When the user's consent dies at the latest, where that is known."""
         return self._tokens.expires_at
+
+    def credential_expiries(self) -> dict[str, datetime]:
+        """When the secrets kept beside that consent end, by name."""
+        return self._tokens.expiries()
 
     @property
     def server_time(self) -> datetime | None:
@@ -170,6 +184,19 @@ class PartnerCenter:
         url = f"{self._registration}/validationEvents/{_guid(correlation_id)}"
         return self._record("GET", url, audience="webhooks", what="reading the validation result")
 
+    # the answer itself, for whoever asks what the service answers (`probe.py`)
+
+    def exchange(self, method: str, path: str = "", *, what: str, audience: Audience = "referrals", **options: Any) -> httpx.Response:
+        """One call and its answer, a refusal too; `path` follows the address of the referrals, or of the registration; options as of `_send`.
+
+        Raises `TryLater` for a 429 and a 5xx, which answer nothing.
+        """
+        url = (self._referrals if audience == "referrals" else self._registration) + path
+        response = self._send(method, url, what=what, audience=audience, **options)
+        if response.status_code == 429 or response.status_code >= 500:
+            raise self._error(response, what, audience)
+        return response
+
     # how every call goes
 
     def _referral_url(self, referral_id: str) -> str:
@@ -180,13 +207,14 @@ class PartnerCenter:
         asked: set[str] = set()
         while text not in asked:
             asked.add(text)
-            page = self._record("GET", f"{self._referrals}?{text}" if text else self._referrals, what="listing referrals")
+            url = f"{self._referrals}?{text}" if text else self._referrals
+            page = self._record("GET", url, what="listing referrals", patience=LIST_PATIENCE_SECONDS)
             yield from page.get("value") or []
             next_link = page.get("@odata.nextLink")
             if not next_link:
                 return
             # Documented next links are http and lack a path segment: only their query is used, as it stands, on our own address.
-            text = urlsplit(str(next_link)).query
+            text = _query(str(next_link))
         raise TryLater("listing referrals: Partner Center's pages repeat themselves")
 
     def _record(self, method: str, url: str, **options: Any) -> dict[str, Any]:
@@ -195,7 +223,22 @@ class PartnerCenter:
             raise TryLater(f"{options['what']}: Partner Center answered without a record")
         return answer
 
-    def _call(
+    def _call(self, method: str, url: str, *, what: str, audience: Audience = "referrals", **options: Any) -> Any:
+        response = self._send(method, url, what=what, audience=audience, **options)
+        if response.status_code not in (200, 201, 202, 204):
+            raise self._error(response, what, audience)
+        try:
+            return wire.loads(response.content) if response.content else None
+        except ValueError as error:
+            raise TryLater(f"{what}: Partner Center's answer is not JSON") from error
+
+    def _error(self, response: httpx.Response, what: str, audience: Audience) -> ConnectorError:
+        error = decode_error(response.status_code, response.headers, response.content, what=what)
+        if response.status_code in (429, 503) and isinstance(error, TryLater) and error.retry_after:
+            self._pauses[audience].ask(error.retry_after)
+        return error
+
+    def _send(
         self,
         method: str,
         url: str,
@@ -205,10 +248,14 @@ class PartnerCenter:
         body: Any = None,
         headers: dict[str, str] | None = None,
         request_id: str | None = None,
-    ) -> Any:
+        patience: float = PATIENCE_SECONDS,
+    ) -> httpx.Response:
+        self._pauses[audience].check(what)
+        self._pace.take(what, write=method != "GET", patience=patience)
         content = wire.dumps(body) if body is not None else b""
-        correlation_id = str(uuid.uuid4())
-        sent = {"Accept": "application/json", "client-request-id": correlation_id, "MS-CorrelationId": correlation_id, **(headers or {})}
+        # The correlation id is the trace of what led to this call, so that Microsoft's support and our log speak of the same.
+        ids = {"client-request-id": str(uuid.uuid4()), "MS-CorrelationId": correlation.correlation_id()}
+        sent = {"Accept": "application/json", **ids, **(headers or {})}
         if request_id:
             sent["MS-RequestId"] = request_id
         if content:
@@ -217,6 +264,7 @@ class PartnerCenter:
             token = self._tokens.token(audience)
             with network_errors(what):
                 response = self._http.request(method, url, content=content, headers={**sent, "Authorization": f"Bearer {token}"})
+            self.calls[correlation.flow()] += 1
             if audience == "referrals":
                 self._note_time(response.headers.get("Date", ""))
             if response.status_code != 401:
@@ -224,18 +272,22 @@ class PartnerCenter:
             if attempt == 1:
                 # Nothing was done with the request, so repeating even a write is safe.
                 self._tokens.forget(audience, token)
-        if response.status_code not in (200, 201, 202, 204):
-            raise decode_error(response.status_code, response.headers, response.content, what=what)
-        try:
-            return wire.loads(response.content) if response.content else None
-        except ValueError as error:
-            raise TryLater(f"{what}: Partner Center's answer is not JSON") from error
+        return response
 
     def _note_time(self, date: str) -> None:
         try:
             self._seen_time = (parsedate_to_datetime(date).astimezone(UTC), self._clock.monotonic())
         except ValueError:
             return
+
+
+def _query(link: str) -> str:
+    """The query of a next link, if it is one an address can hold."""
+    with contextlib.suppress(ValueError):
+        text = urlsplit(link).query
+        if text.isascii() and text.isprintable():
+            return text
+    raise TryLater("listing referrals: Partner Center named a next page that cannot be asked for")
 
 
 def _guid(value: str) -> str:

@@ -12,7 +12,10 @@ from shared import wire
 from shared.errors import ConnectorError, Gone, Misconfigured, Refused, SignInFailed, TryLater, VersionConflict
 from shared.transport import retry_after
 
-CONSENT = "A person with the Referrals admin role has to sign in again with multi-factor authentication and grant consent."
+CONSENT = (
+    "A person with the Referrals admin role has to sign in again with multi-factor authentication and grant consent: "
+    "run `cosell login partner-center`."
+)
 
 
 class InvalidRequest(Refused):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
 from collections.abc import Iterable
 from collections.abc import Mapping as Dict
 from typing import Any
@@ -34,6 +37,16 @@ def complete(member: Dict[str, Any]) -> bool:
 
 def email_of(member: Any) -> str:
     return str(member.get("email") or "").strip().lower() if isinstance(member, Dict) else ""
+
+
+def pseudonym(deal: str, email: str) -> str:
+    """By what memory knows a person of a deal again without holding the address: the same for one deal, another for every other."""
+    return digest(deal, email.strip().lower())[:16]
+
+
+def digest(deal: str, value: Any) -> str:
+    """A value's hash with the deal as the key."""
+    return hmac.new(deal.encode(), json.dumps(value, sort_keys=True).encode(), hashlib.sha256).hexdigest()
 
 
 def _members(people: Iterable[Any]) -> list[dict[str, Any]]:

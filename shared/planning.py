@@ -15,10 +15,14 @@ from typing import Any
 from shared.codecs import Value, parse_instant
 from shared.mapping import ACTIVE, LOST, PARTNER_CENTER, PENDING, SALESFORCE, SIDE_NAMES, TERMINAL, WON, FieldRow, Mapping, Record
 from shared.mapping_file import Side
+from shared.people import digest, pseudonym
+from shared.undoing import ERASED, Wish, moved_on, sides
 
 AGREED = "both sides agree"
 ANSWER, SYNC = "microsoft_answer", "sync"
 HAD_SOLUTIONS = "had_solutions"  # in memory: the opportunity had solution rows, so that having none now means they were removed
+# In memory: what a one-way field's source held when its write was taken back; until that changes nothing travels.
+RESTING = "resting"
 # A deal may be registered (for incentives) only when this lies between its creation and Won (partner-center 5.6).
 REGISTRABLE_AFTER = timedelta(hours=72)
 STATUS_WORDS = {PENDING: "on hold", ACTIVE: "Active", WON: "Closed as Won", LOST: "Closed as Lost"}
@@ -30,6 +34,7 @@ class Announced:
 
     value: Value
     overrides: Value = None
+    undo: bool = False  # an operator's edit, not ours: memory does not take it
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,15 @@ class Known:
     memory: Dict[str, Value] = field(default_factory=dict)
     announced: Dict[Side, Announcement] = field(default_factory=dict)
     unsure: frozenset[str] = frozenset()
+    wishes: Dict[str, Wish] = field(default_factory=dict)  # by field: what an operator's undo wants back
 
 
 @dataclass(frozen=True)
 class Change:
-    """One field to write on one side. `old` is what stands there now; `conflict` says that it is overridden knowingly."""
+    """One field to write on one side. `old` is what stands there now; `conflict` says that it is overridden knowingly.
+
+    `undo` says that an operator takes a write back; `people` that the value names persons, who stay out of every text.
+    """
 
     side: Side
     field: str
@@ -62,8 +71,12 @@ class Change:
     new: Value
     why: str
     conflict: bool = False
+    undo: bool = False
+    people: bool = False
 
     def __str__(self) -> str:
+        if self.people:
+            return f"{self.label} {len(self.old or ())} → {len(expected(self.new))} people, {self.why}"
         if self.field == "notes":
             return f"{self.label} updated, {self.why}"
         if self.field in (ANSWER, SYNC):
@@ -81,6 +94,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()  # what the changes will have as a consequence
     unfinished: bool = False  # more is to be planned once this has landed
+    held: tuple[Side, ...] = ()  # sides whose changes the brake keeps back
 
     def to(self, side: Side) -> tuple[Change, ...]:
         return tuple(change for change in self.changes if change.side == side)
@@ -110,15 +124,36 @@ def plan_pair(mapping: Mapping, there: Record, here: Record, known: Known) -> Pl
 
     if here.values.get("solutions"):
         memory[HAD_SOLUTIONS] = True
+    wishes: dict[str, Wish] = {}
+    for name, wish in known.wishes.items():
+        taken = _take_back(mapping, name, wish, there, here, closed_there, both_closed)
+        if name in pending_fields or (isinstance(taken, Change) and taken.side in repeats):
+            wishes[name], unfinished = wish, True
+        elif isinstance(taken, Change):
+            wishes[name], unfinished = wish, True
+            changes.append(taken)
+            if mapping.by_name[name].direction == "both":
+                # Both sides hold it, so it is agreed, whoever wrote it; else the value that comes back could pass for not moved.
+                _agree(memory, name, there.values.get(name), here)
+                unsure.discard(name)
+            else:
+                source = there if taken.side == SALESFORCE else here
+                memory[RESTING] = {**(memory.get(RESTING) or {}), name: source.values.get(name)}
+        else:
+            notes.append(taken)
     for row in mapping.fields:
-        if row.name in pending_fields or not row.on_update or row.name in there.unread:
+        if row.name in pending_fields or row.name in wishes or not row.on_update or row.name in there.unread:
             continue
         # A stage nobody mapped is left alone, unless the deal is closed over there: then what it meant no longer matters.
         if row.name in here.unread and not (row.type == "status" and closed_there):
             continue
         decided = _decide(row, there, here, memory, row.name in unsure)
+        resting = memory.get(RESTING) or {}
+        if row.name in resting and (decided.change or decided.agreed is not _NOT_AGREED):
+            # Its source moved, or the two agree: the same value, should it come back, is a new one.
+            memory[RESTING] = {name: value for name, value in resting.items() if name != row.name}
         if decided.agreed is not _NOT_AGREED:
-            memory[row.name] = decided.agreed
+            _agree(memory, row.name, decided.agreed, here)
             unsure.discard(row.name)
         change = decided.change
         if change is None:
@@ -135,12 +170,11 @@ def plan_pair(mapping: Mapping, there: Record, here: Record, known: Known) -> Pl
             unfinished = unfinished or decided.step
     if _solutions_gone(here, memory) and not closed_there and SALESFORCE not in repeats:
         # As the 2025 package does: a deal without a solution is not shared any more (connector-facts 2.10).
-        memory.pop(HAD_SOLUTIONS)
         why = "Sync With Partner Center turned off, because the last solution was removed"
         changes.append(Change(SALESFORCE, SYNC, "sync", True, False, why))
     # What the hold kept back travels once this run has ended the hold.
     unfinished = unfinished or (held and any(one.field == "status" and one.side == SALESFORCE for one in changes))
-    known = Known(memory, known.announced, frozenset(unsure))
+    known = Known(memory, known.announced, frozenset(unsure), wishes)
     warnings = _warnings(changes, there, here)
     return Plan(known, tuple(changes), repeats, tuple(dict.fromkeys(notes)), warnings, unfinished)
 
@@ -154,6 +188,18 @@ def _warnings(changes: Iterable[Change], there: Record, here: Record) -> tuple[s
     return ()
 
 
+def _take_back(mapping: Mapping, name: str, wish: Wish, there: Record, here: Record, closed_there: bool, both_closed: bool) -> Change | str:
+    """The write that takes another one back, or why it is given up. Every side that would have to follow must be able to."""
+    row = mapping.by_name.get(name)
+    if row is None:
+        return f"{name}: not taken back, the mapping has no such field any more"
+    reason = moved_on(row, wish, there, here)
+    first, *others = (Change(side, name, row.label, wish.written, wish.value, wish.why, undo=True) for side in sides(row, wish))
+    for change in (first, *others):
+        reason = reason or _hindrance(mapping, row, change, there, here, closed_there, both_closed)
+    return f"not taken back: {reason}" if reason else first
+
+
 def _solutions_gone(here: Record, memory: Dict[str, Value]) -> bool:
     return here.values.get("solutions") == [] and bool(memory.get(HAD_SOLUTIONS)) and bool(here.values.get(SYNC))
 
@@ -163,7 +209,7 @@ def _solutions_gone(here: Record, memory: Dict[str, Value]) -> bool:
 
 def _settle_announcements(known: Known, there: Record, here: Record) -> tuple[Known, tuple[Side, ...]]:
     """What became of the announced writes: those that may still land stay (and are repeated), the others are settled."""
-    memory, unsure = dict(known.memory), set(known.unsure)
+    memory, unsure, wishes = dict(known.memory), set(known.unsure), dict(known.wishes)
     pending: dict[Side, Announcement] = {}
     for side, record in ((PARTNER_CENTER, there), (SALESFORCE, here)):
         announcement = known.announced.get(side)
@@ -178,17 +224,34 @@ def _settle_announcements(known: Known, there: Record, here: Record) -> tuple[Kn
                 landed = record.token == announcement.token
             else:
                 landed = name in record.values and record.values[name] == expected(announced.value)
-            if landed:
-                memory[name] = remembered(announced.value)
+            if announced.undo:
+                # An edit of the operator's: memory stays, so that the merge sees it as one. What did not land is still wanted.
+                if landed:
+                    wishes.pop(name, None)
+            elif landed:
+                _remember(memory, name, announced.value)
                 unsure.discard(name)
             elif record.token is None:
                 unsure.add(name)
-    return Known(memory, pending, frozenset(unsure)), tuple(pending)
+    return Known(memory, pending, frozenset(unsure), wishes), tuple(pending)
 
 
 def expected(value: Value) -> Value:
     """What a read shows after a value was written."""
     return value["list"] if isinstance(value, dict) else value
+
+
+def _remember(memory: dict[str, Value], name: str, value: Value) -> None:
+    """Memory takes a value that certainly landed."""
+    memory[name] = remembered(value)
+    if name == SYNC:
+        memory.pop(HAD_SOLUTIONS, None)  # whoever turns it on again knows that there is no solution
+
+
+def _agree(memory: dict[str, Value], name: str, value: Value, here: Record) -> None:
+    """Memory takes a value that both sides hold, unless it knows an erased one by its hash."""
+    if memory.get(name) != erased(_deal(here), value):
+        memory[name] = value
 
 
 def remembered(value: Value) -> Value:
@@ -201,6 +264,15 @@ def remembered(value: Value) -> Value:
 _NOT_AGREED: Any = object()
 
 
+def erased(deal: str, value: Value) -> dict[str, str]:
+    """What memory keeps of a value that held a person's data: enough to see whether it is still the same."""
+    return {"erased": digest(deal, value)}
+
+
+def _deal(here: Record) -> str:
+    return str(here.values.get("external_reference") or "")
+
+
 @dataclass(frozen=True)
 class _Decision:
     change: Change | None = None
@@ -211,10 +283,12 @@ class _Decision:
 
 def _decide(row: FieldRow, there: Record, here: Record, memory: Dict[str, Value], unsure: bool) -> _Decision:
     p, s = there.values.get(row.name), here.values.get(row.name)
+    if isinstance(memory.get(row.name), dict):
+        memory = {**memory, row.name: next((one for one in (p, s) if memory[row.name] == erased(_deal(here), one)), ERASED)}
     if row.type == "solutions":
         return _decide_solutions(row, p or [], s or [], memory.get(row.name) or [])
     if row.type == "members":
-        return _decide_members(row, p or [], s or [], memory)
+        return _decide_members(row, p or [], s or [], memory, _deal(here))
     if row.type == "answer":
         told = p is None or p == memory.get(row.name)
         return _Decision(None if told else Change(SALESFORCE, row.name, row.label, memory.get(row.name), p, "Microsoft's answer"))
@@ -231,6 +305,10 @@ def _decide(row: FieldRow, there: Record, here: Record, memory: Dict[str, Value]
             return _Decision(Change(PARTNER_CENTER, row.name, row.label, p, True, "set in Salesforce"))
         # Asking Microsoft for help makes a deal visible without the seller's flag; only a flag taken back is worth a word.
         return _Decision(note=f"{row.label}: once given it cannot be withdrawn" if memory.get(row.name) else "")
+    source = p if row.direction == "to_salesforce" else s
+    resting = (memory.get(RESTING) or {}).get(row.name)
+    if row.direction != "both" and source is not None and resting in (source, erased(_deal(here), source)):
+        return _Decision(note=f"{row.label}: rests since a write was taken back, until the value it follows changes")
     if row.direction == "to_salesforce":
         return _Decision(None if p is None else Change(SALESFORCE, row.name, row.label, s, p, "from Partner Center"))
     if row.direction == "to_partner_center":
@@ -245,7 +323,7 @@ def _merge(row: FieldRow, p: Value, s: Value, memory: Dict[str, Value], unsure: 
         old, new = (p, s) if side == PARTNER_CENTER else (s, p)
         if new is None and not row.clearing:
             return _Decision(note=f"{row.label}: an empty value does not travel to {SIDE_NAMES[side]}, which keeps {_shown(row.name, old)}")
-        if unsure and not conflict:
+        if unsure:
             conflict, why = True, f"{why}; could not tell which came first"
         return _Decision(Change(side, row.name, row.label, old, new, why, conflict))
 
@@ -302,12 +380,18 @@ def _decide_solutions(row: FieldRow, p: list[str], s: list[str], ours: list[str]
     return _Decision(Change(PARTNER_CENTER, row.name, row.label, p, {"list": target, "ours": ours_then}, "changed in Salesforce"))
 
 
-def _decide_members(row: FieldRow, p: list[str], s: list[str], memory: Dict[str, Value]) -> _Decision:
-    """People who joined in Salesforce are added over there, by e-mail; nobody is ever removed, and the first meeting adds nobody."""
-    joined = [one for one in s if one not in memory.get(row.name, s) and one not in p]
+def _decide_members(row: FieldRow, p: list[str], s: list[str], memory: Dict[str, Value], deal: str) -> _Decision:
+    """People who joined in Salesforce are added over there, by e-mail; nobody is ever removed, and the first meeting adds nobody.
+
+    Memory holds no address, only by what it is known again.
+    """
+    ours = sorted(pseudonym(deal, one) for one in s)
+    known = memory.get(row.name, s)
+    joined = [one for one in s if one not in known and pseudonym(deal, one) not in known and one not in p]
     if not joined:
-        return _Decision(agreed=s)
-    return _Decision(Change(PARTNER_CENTER, row.name, row.label, p, {"list": sorted({*p, *joined}), "ours": s}, "changed in Salesforce"))
+        return _Decision(agreed=ours)
+    value = {"list": sorted({*p, *joined}), "ours": ours}
+    return _Decision(Change(PARTNER_CENTER, row.name, row.label, p, value, "changed in Salesforce", people=True))
 
 
 def _hindrance(mapping: Mapping, row: FieldRow, change: Change, there: Record, here: Record, closed_there: bool, both_closed: bool) -> str:
@@ -350,16 +434,32 @@ def overridden(plan: Plan) -> Iterable[Change]:
     return (change for change in plan.changes if change.conflict)
 
 
+def held_back(plan: Plan, side: Side, why: str) -> Plan:
+    """The plan without what is new for one side. Memory does not move for it, so that the next plan finds it again.
+
+    What was announced before goes on, since it may have landed; so does an operator's undo.
+    """
+    kept = tuple(change for change in plan.changes if change.side != side or change.undo)
+    dropped = [change for change in plan.changes if change not in kept]
+    notes = (*plan.notes, *(f"{one.label}: {why}" for one in dropped))
+    return replace(plan, changes=kept, notes=notes, held=(*plan.held, side))
+
+
 def after(known: Known, landed: Iterable[Side], lost: Iterable[Side]) -> Known:
     """What is known once the writes to some sides certainly landed: memory takes the values sent (N1, N2).
 
     `lost` are sides whose write was refused for good: their announcements go without a trace in memory.
     """
-    memory, announced, unsure = dict(known.memory), dict(known.announced), set(known.unsure)
+    memory, announced, unsure, wishes = dict(known.memory), dict(known.announced), set(known.unsure), dict(known.wishes)
     for side in landed:
         for name, one in announced.pop(side).fields.items():
-            memory[name] = remembered(one.value)
+            if one.undo:
+                wishes.pop(name, None)
+                continue
+            _remember(memory, name, one.value)
             unsure.discard(name)
     for side in lost:
-        announced.pop(side, None)
-    return replace(known, memory=memory, announced=announced, unsure=frozenset(unsure))
+        refused = announced.pop(side, None)
+        for name in refused.fields if refused else ():
+            wishes.pop(name, None)
+    return replace(known, memory=memory, announced=announced, unsure=frozenset(unsure), wishes=wishes)

@@ -13,9 +13,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from shared import heartbeat, outbound_messages
 from shared.certificates import Certificates
 from shared.errors import ConnectorError, Refused, TryLater
-from shared.notifications import MAXIMUM_BODY, BadSignature, NotAnEvent, parse
+from shared.notifications import MAXIMUM_BODY, TEST_EVENT, BadSignature, NotAnEvent, parse
 from shared.pairing import is_lead_id, is_opportunity_id, lead_name, opportunity_name, referral_name
 from shared.run import wake
 from shared.world import World
@@ -43,6 +44,8 @@ def partner_center_event(
     try:
         certificates().authenticate(headers, raw)
         event = parse(raw)
+        if event.name.lower() == TEST_EVENT:
+            heartbeat.arrived(world())
         if event.referral_id is None:
             return 200, {"accepted": False, "reason": f"{event.name[:100]} asks for no work"}
         whole = world()
@@ -60,30 +63,39 @@ def partner_center_event(
     return 200, {"accepted": True}
 
 
-def salesforce_push(world: Callable[[], World], headers: Mapping[str, str], raw: bytes) -> Answer:
-    """`{"ids": [opportunity ids]}` with the shared secret in `x-cosell-secret`."""
+def salesforce_push(world: Callable[[], World], headers: Mapping[str, str], raw: bytes, secret: str = "") -> tuple[int, Any]:
+    """Ids of what changed: JSON `{"ids": [...]}` with the shared secret in `x-cosell-secret`, or an outbound message.
+
+    An outbound message can carry no header: its address has the secret (`?secret=`), and its answer is XML. With SALESFORCE_ORG_ID set,
+    the message, or `organization_id` beside the ids, has to name that org.
+    """
     try:
         whole = world()
     except ConnectorError as error:
         log.error("a push could not be stored: %s", error)
         return 503, {"error": "the push could not be stored; send it again"}
-    secret = whole.settings.salesforce_push_secret
-    given = next((value for name, value in headers.items() if name.lower() == "x-cosell-secret"), "")
-    if not secret or not hmac.compare_digest(given.encode(), secret.encode()):
+    known = whole.settings.salesforce_push_secret
+    given = next((value for name, value in headers.items() if name.lower() == "x-cosell-secret"), secret)
+    if not known or not hmac.compare_digest(given.encode(), known.encode()):
         return 401, {"error": "the shared secret is missing or wrong, or pushes are off"}
     if len(raw) > MAXIMUM_BODY:
         return 400, {"error": f"the body is larger than {MAXIMUM_BODY} bytes"}
     try:
-        body = json.loads(raw)
-        ids = body["ids"]
-        assert isinstance(ids, list)
-    except (ValueError, KeyError, TypeError, AssertionError, RecursionError):
-        return 400, {"error": 'the body must be {"ids": ["006…"]}'}
-    wrong = [one for one in ids if not (is_opportunity_id(one) or is_lead_id(one))]
+        push = outbound_messages.parse(raw) if outbound_messages.looks_like_one(raw) else _json_push(raw)
+    except outbound_messages.NotAMessage as error:
+        return 400, {"error": str(error)}
+    org = whole.settings.salesforce_org_id
+    if org and push.organization_id[:15] != org[:15]:
+        log.warning("a push of another org was refused")
+        return 401, {"error": "the push does not name the org that is expected here"}
+    from_message = outbound_messages.looks_like_one(raw)
+    ids = [one for one in push.ids if is_opportunity_id(one) or is_lead_id(one)]
+    # The id of a solution row says nothing here, its opportunity's does; a sender of JSON named each id on purpose.
+    wrong = [] if from_message else [one for one in push.ids if one not in ids]
     if wrong or not ids or len(ids) > MOST_IDS:
         return 400, {"error": f"give 1 to {MOST_IDS} ids of opportunities or leads", "neither": [str(one)[:40] for one in wrong[:10]]}
     try:
-        names = [opportunity_name(one) if is_opportunity_id(one) else lead_name(one) for one in dict.fromkeys(ids)]
+        names = list(dict.fromkeys(opportunity_name(one) if is_opportunity_id(one) else lead_name(one) for one in ids))
         for name in names:
             whole.state.mark(name)
     except TryLater as error:
@@ -91,7 +103,18 @@ def salesforce_push(world: Callable[[], World], headers: Mapping[str, str], raw:
         return 503, {"error": "the push could not be stored; send it again"}
     for name in names:
         wake(whole, name)
-    return 200, {"accepted": len(names)}
+    return 200, outbound_messages.ACKNOWLEDGED if from_message else {"accepted": len(names)}
+
+
+def _json_push(raw: bytes) -> outbound_messages.OutboundMessage:
+    try:
+        body = json.loads(raw)
+        ids, org = body["ids"], body.get("organization_id", "")
+        assert isinstance(ids, list)
+        assert isinstance(org, str)
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError):
+        raise outbound_messages.NotAMessage('the body must be {"ids": ["006…"]}') from None
+    return outbound_messages.OutboundMessage(org, tuple(ids))
 
 
 def webhook_registration(world: Callable[[], World], raw: bytes) -> Answer:

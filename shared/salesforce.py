@@ -11,21 +11,23 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from shared import wire
+from shared import correlation, wire
 from shared.clock import Clock
 from shared.errors import AlreadyExists, Gone, Refused, TryLater
+from shared.pacing import Pause
 from shared.salesforce_answers import DuplicateFound, Page, decode_error, graph_ids
 from shared.salesforce_login import Session
 from shared.settings import Settings
 from shared.soql import identifier
-from shared.transport import requests_session
+from shared.transport import requests_session, retry_after
 
 if TYPE_CHECKING:
     import requests
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["DuplicateFound", "GraphRequest", "Page", "Salesforce", "decode_error"]
 
 DESCRIBE_SECONDS = 3600.0
+# From this share of the daily calls on, a description of the org may be older.
+SAVING_SHARE = 0.8
+# After an answer that a limit is reached, all calls pause: shortly where too many ran at once, longer where the day's are used up.
+BUSY_SECONDS, SPENT_SECONDS = 1.0, 300.0
 
 _ID = re.compile(r"[a-zA-Z0-9]{15}|[a-zA-Z0-9]{18}")
 _REFERENCE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -79,6 +85,9 @@ class Salesforce:
         self._described: dict[str, tuple[float, dict[str, Any]]] = {}
         self._seen_time: tuple[datetime, float] | None = None
         self._usage: tuple[int, int] | None = None
+        self._usage_at: datetime | None = None
+        self._pause = Pause("Salesforce", clock)
+        self.calls: Counter[str] = Counter()  # answered, by the function that made them
 
     # reading
 
@@ -88,27 +97,33 @@ class Salesforce:
 
     def query_all(self, soql: str, include_deleted: bool = False) -> list[dict[str, Any]]:
         """The records of all pages, with the further pages of their child lists."""
+        return list(self.each(soql, include_deleted))
+
+    def each(self, soql: str, include_deleted: bool = False) -> Iterator[dict[str, Any]]:
+        """The same, one after another: no more than a page is in memory."""
         page = self.query(soql, include_deleted)
-        records = page.records
-        while not page.done:
+        while True:
+            for record in page.records:
+                for child in record.values():
+                    while isinstance(child, dict) and child.get("done") is False:
+                        more = self._next_page(child.get("nextRecordsUrl"))
+                        child["records"] += more.records
+                        child["done"], child["nextRecordsUrl"] = more.done, more.next_url
+                yield record
+            if page.done:
+                return
             page = self._next_page(page.next_url)
-            records += page.records
-        for record in records:
-            for child in record.values():
-                while isinstance(child, dict) and child.get("done") is False:
-                    more = self._next_page(child.get("nextRecordsUrl"))
-                    child["records"] += more.records
-                    child["done"], child["nextRecordsUrl"] = more.done, more.next_url
-        return records
 
     def describe(self, sobject: str) -> dict[str, Any]:
-        """The object as the integration user sees it, so also a check of its rights; at most an hour old. Do not change it.
+        """The object as the integration user sees it, so also a check of its rights; at most an hour old, older while
+        calls are saved. Do not change it.
 
         Raises `Gone` when the object is absent or hidden (Team Selling off, package not installed).
         """
         name = identifier(sobject)
         known = self._described.get(name)
-        if known is None or self._clock.monotonic() - known[0] > DESCRIBE_SECONDS:
+        old = known is not None and self._clock.monotonic() - known[0] > DESCRIBE_SECONDS
+        if known is None or (old and not self._saving):
             answer = self._call("GET", f"sobjects/{name}/describe", what=f"describing {name}") or {}
             known = self._described[name] = (self._clock.monotonic(), answer)
         return known[1]
@@ -159,6 +174,42 @@ class Salesforce:
         body = {"graphs": [{"graphId": "graph", "compositeRequest": nodes}]}
         return graph_ids(self._call("POST", "composite/graph", body=body, what=what) or {}, paths, what)
 
+    # the answer itself, for whoever asks what Salesforce answers (`probe.py`)
+
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        what: str,
+        params: dict[str, str] | None = None,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+    ) -> requests.Response:
+        """One call and its answer, a refusal too; `path` follows the API version. Raises `TryLater` for a 429 and a 5xx, which answer nothing."""
+        import requests
+
+        self._pause.check(what)
+        session = self._login.session()
+        self._client(session)
+        sent = {
+            "Authorization": f"Bearer {session.token}",
+            "Content-Type": "application/json",
+            "Sforce-Auto-Assign": "FALSE",
+            **(headers or {}),
+        }
+        url = f"{session.instance_url}/services/data/v{self._settings.salesforce_api_version}/{path}"
+        content = wire.dumps(body) if body is not None else None
+        try:
+            answer: requests.Response = self._threads.http.request(
+                method, url, params=params, data=content, headers=sent, allow_redirects=False
+            )
+        except requests.exceptions.RequestException as error:
+            raise TryLater(f"{what}: the connection failed or the answer was cut ({type(error).__name__})") from None
+        if answer.status_code == 429 or answer.status_code >= 500:
+            raise TryLater(f"{what}: Salesforce answered HTTP {answer.status_code}", retry_after(answer.headers))
+        return answer
+
     # what the last answer told
 
     @property
@@ -183,11 +234,30 @@ class Salesforce:
         self._login.session()
 
     @property
+    def user_id(self) -> str:
+        """The integration user, as the sign-in named it; empty where it did not."""
+        return self._login.session().user_id
+
+    @property
     def api_usage(self) -> tuple[int, int] | None:
         """Requests used and allowed in the org's rolling 24 hours, as of the last answer."""
         return self._usage
 
+    @property
+    def api_usage_at(self) -> datetime | None:
+        """When that answer came, by our clock."""
+        return self._usage_at
+
+    def ask_usage(self) -> None:
+        """One cheap call, for what its answer says of the usage."""
+        self.query("SELECT Id FROM Opportunity LIMIT 1")
+
+    @property
+    def _saving(self) -> bool:
+        return self._usage is not None and self._usage[0] >= self._usage[1] * SAVING_SHARE
+
     def _observe(self, response: requests.Response) -> None:
+        self.calls[correlation.flow()] += 1
         try:
             date = parsedate_to_datetime(response.headers.get("Date", "")).astimezone(UTC)
             self._seen_time = (date, self._clock.monotonic())
@@ -196,7 +266,10 @@ class Salesforce:
             pass
         usage = re.search(r"(?:^|[;, ])api-usage=(\d+)/(\d+)", response.headers.get("Sforce-Limit-Info", ""))
         if usage:
-            self._usage = (int(usage[1]), int(usage[2]))
+            self._usage, self._usage_at = (int(usage[1]), int(usage[2])), self._clock.now()
+        wait = retry_after(response.headers)
+        if response.status_code in (429, 503) and wait:
+            self._pause.ask(wait)
 
     # how every call goes
 
@@ -217,6 +290,7 @@ class Salesforce:
         body: Any = None,
         headers: dict[str, str] | None = None,
     ) -> Any:
+        self._pause.check(what)
         session = self._login.session()
         try:
             return self._send(session, method, path, params, body, headers, what)
@@ -242,11 +316,15 @@ class Salesforce:
         except SalesforceError as error:
             if error.status == 401:
                 raise _Expired from None
-            raise decode_error(error.status, error.content, what) from None
+            told = decode_error(error.status, error.content, what)
+            if isinstance(told, TryLater) and told.certain:
+                self._pause.ask(min(told.retry_after or BUSY_SECONDS, SPENT_SECONDS))
+            raise told from None
         except requests.exceptions.Timeout as error:
             raise TryLater(f"{what}: no answer within the time limit ({type(error).__name__})") from None
-        except (requests.exceptions.RequestException, ValueError) as error:
-            # ValueError: an answer that is not JSON, which requests reports in several ways.
+        except (requests.exceptions.RequestException, ValueError, ArithmeticError, RecursionError, TypeError) as error:
+            # An answer that is not JSON, which requests and the library report in several ways, numbers and nesting beyond all measure
+            # among them.
             raise TryLater(f"{what}: the connection failed or the answer was cut ({type(error).__name__})") from None
 
     def _client(self, session: Session) -> Library:

@@ -5,7 +5,11 @@ Never logs out or revokes: logins of one user and app may share a session, and e
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +28,10 @@ SOFT_LIFE_SECONDS = 50 * 60.0
 ASSERTION_SECONDS = 120
 # The limit is 3,600 logins per user and hour.
 RATE_LIMIT_SECONDS = 3600.0
+# Salesforce's domains: public, United States government, China. A token is sent to no other, save to the host that gave it.
+DOMAINS = (".salesforce.com", ".salesforce.mil", ".sfcrmproducts.cn", ".sfcrmapps.cn")
+# A clock that differs by more than this from Salesforce's is named when a sign-in is refused.
+SKEW_SECONDS = 60.0
 
 # (error, part of its description in lower case) -> what a person does about it; the first that fits.
 REMEDIES = (
@@ -57,6 +65,8 @@ class Session:
 
     token: str
     instance_url: str
+    org_id: str = ""
+    user_id: str = ""
 
     def __repr__(self) -> str:
         return f"Session({self.instance_url})"
@@ -92,8 +102,21 @@ class SalesforceLogin:
         except ValueError:
             answer = None
         if response.status_code == 200 and isinstance(answer, dict) and answer.get("access_token"):
-            return _session(answer), SOFT_LIFE_SECONDS
-        raise decode_login_error(response.status_code, answer, retry_after(response.headers))
+            return _session(answer, self._settings.salesforce_login_url), SOFT_LIFE_SECONDS
+        error = decode_login_error(response.status_code, answer, retry_after(response.headers))
+        raise self._with_clock(error, response.headers) from None
+
+    def _with_clock(self, error: SignInFailed | TryLater, headers: Mapping[str, str]) -> SignInFailed | TryLater:
+        """An assertion is good for two minutes, so a wrong clock is a common cause and never told as such."""
+        try:
+            ahead = (self._clock.now() - parsedate_to_datetime(headers.get("Date", "")).astimezone(UTC)).total_seconds()
+        except ValueError:
+            return error
+        if isinstance(error, TryLater) or not self._settings.salesforce_private_key or abs(ahead) < SKEW_SECONDS:
+            return error
+        return SignInFailed(
+            f"{error}; this machine's clock is {abs(ahead):.0f} seconds {'ahead of' if ahead > 0 else 'behind'} Salesforce's"
+        )
 
     def _client_credentials(self) -> dict[str, str]:
         return {
@@ -132,17 +155,39 @@ def decode_login_error(status: int, answer: Any, wait: float | None = None) -> S
     message = f"Salesforce refused the sign-in: HTTP {status} {error}" + (f" ({description})" if description else "")
     if error == "rate_limit_exceeded" or "login rate" in description:
         return TryLater(message, RATE_LIMIT_SECONDS)
-    if (not error and (status >= 500 or status in (408, 420, 429))) or error in ("server_error", "temporarily_unavailable"):
+    # Whatever a gateway says in between: it is not Salesforce's answer about this sign-in.
+    if status >= 500 or (not error and status in (408, 420, 429)) or error in ("server_error", "temporarily_unavailable"):
         return TryLater(f"Salesforce cannot sign anybody in now: HTTP {status} {error}".rstrip(), wait)
     for known, part, remedy in REMEDIES:
         if error == known and part in description.lower():
             return SignInFailed(f"{message}: {remedy}")
+    if not error:
+        return SignInFailed(
+            f"what answered at SALESFORCE_LOGIN_URL is no Salesforce sign-in (HTTP {status}): give the org's My Domain address, "
+            "https://NAME.my.salesforce.com, not the one of the user interface"
+        )
     return SignInFailed(f"{message}: check SALESFORCE_LOGIN_URL and the app's settings")
 
 
-def _session(answer: dict[str, Any]) -> Session:
-    instance_url = str(answer.get("instance_url") or "").rstrip("/")
-    parts = urlsplit(instance_url)
-    if parts.scheme != "https" or not parts.hostname or parts.username or parts.path or parts.query:
-        raise SignInFailed("Salesforce named an instance that is not an https host; nothing is sent there: check SALESFORCE_LOGIN_URL")
-    return Session(str(answer["access_token"]), instance_url)
+def check_instance(instance_url: str, login_url: str) -> None:
+    """Raises `SignInFailed` unless a token may be sent there: https, Salesforce's own domain or the very host that gave the token.
+
+    Records and the token travel to this address, so an answer that was tampered with must not choose it.
+    """
+    parts, login = urlsplit(instance_url), urlsplit(login_url)
+    plain = parts.scheme == "https" and instance_url == f"https://{parts.netloc}" and re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", parts.netloc)
+    if not plain or not (parts.netloc == login.netloc or (parts.netloc == parts.hostname and parts.hostname.endswith(DOMAINS))):
+        raise SignInFailed(
+            "Salesforce named an instance that is neither of Salesforce's domain nor the host of SALESFORCE_LOGIN_URL; nothing is sent there: "
+            "check SALESFORCE_LOGIN_URL"
+        )
+
+
+def _session(answer: dict[str, Any], login_url: str) -> Session:
+    instance_url = str(answer.get("instance_url") or "").rstrip("/").lower()
+    try:
+        check_instance(instance_url, login_url.lower())
+    except ValueError:  # what urlsplit says of a broken address
+        raise SignInFailed("Salesforce named an instance whose address cannot be read: check SALESFORCE_LOGIN_URL") from None
+    who = re.search(r"/id/(00D[A-Za-z0-9]{12,15})/(005[A-Za-z0-9]{12,15})$", str(answer.get("id") or ""))
+    return Session(str(answer["access_token"]), instance_url, who[1] if who else "", who[2] if who else "")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from shared import tenant
 from shared.errors import Misconfigured
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -81,13 +82,19 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """The settings the app runs on. Raises `Misconfigured` with every missing or wrong one and its remedy."""
-        values, faults = _read(os.environ if environment is None else environment)
-        settings = cls(**values)
-        wrong = {fault.split()[0] for fault in faults}
-        faults += [fault for fault in _missing(settings) if fault.split()[0] not in wrong]
+        settings, faults = cls.examined(environment)
         if faults:
             raise Misconfigured(_report(faults))
         return settings
+
+    @classmethod
+    def examined(cls, environment: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]:
+        """The settings as far as they can be used, and every missing or wrong one: its name, what is wrong, the remedy."""
+        values, faults = _read(os.environ if environment is None else environment)
+        settings = cls(**values)
+        faults += _unresolved(os.environ if environment is None else environment)
+        wrong = {fault.split()[0] for fault in faults}
+        return settings, faults + [fault for fault in _missing(settings) if fault.split()[0] not in wrong]
 
     @classmethod
     def refuse_wrong_values(cls, environment: Mapping[str, str] | None = None) -> None:
@@ -137,7 +144,7 @@ def _file(value: str) -> str:
     for candidate in (path, REPOSITORY / path):
         if candidate.is_file():
             return str(candidate)
-    raise ValueError(f"names a file that is not there: {value.strip()}")
+    raise ValueError(f"names the file {value.strip()}, which is not there")
 
 
 def _names(value: str) -> tuple[str, ...]:
@@ -223,6 +230,9 @@ def _private_key(value: str) -> str:
     return text + "\n"
 
 
+# What Azure leaves in place of a secret that it could not fetch. Taken as the secret, it would be one that anybody can spell.
+REFERENCE = "@Microsoft.KeyVault("
+
 # environment name -> (attribute, reader). A value that is empty or a placeholder in angle brackets counts as not set.
 READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "AzureWebJobsStorage": ("storage", _text),
@@ -270,7 +280,10 @@ READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 # Read by the Functions host itself (bindings and its own storage connection), never by the connector.
 HOST_SETTINGS = (
+    "AzureWebJobsStorage__blobServiceUri",
     "AzureWebJobsStorage__credential",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
     "FUNCTIONS_WORKER_RUNTIME",
     "PYTHON_THREADPOOL_THREAD_COUNT",
     "SALESFORCE_POLL_SCHEDULE",
@@ -284,9 +297,12 @@ HOST_SETTINGS = (
 def _read(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     values: dict[str, Any] = {}
     faults: list[str] = []
+    settled = _settled(environment.get("MAPPING_FILE", ""), faults)
     for name, (attribute, read) in READERS.items():
         given = environment.get(name, "").strip()
         if not given or (given.startswith("<") and given.endswith(">")):
+            given = settled.get(name, "")
+        if not given or given.startswith(REFERENCE):
             continue
         try:
             values[attribute] = read(given)
@@ -296,6 +312,25 @@ def _read(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
         values["webhook_callback_url"] = f"https://{environment['WEBSITE_HOSTNAME']}/api/partner-center-to-salesforce"
     assert set(values) <= {one.name for one in fields(Settings)}
     return values, faults
+
+
+def _settled(overlay: str, faults: list[str]) -> dict[str, str]:
+    """What was settled on the tenant and the environment does not say."""
+    try:
+        return tenant.read(Path(_file(overlay))).settings if overlay.strip() else {}
+    except ValueError:
+        return {}  # no such file: said of the setting itself
+    except Misconfigured as error:
+        faults.append(f"MAPPING_FILE names a file whose settings cannot be read: {error}")
+        return {}
+
+
+def _unresolved(environment: Mapping[str, str]) -> list[str]:
+    remedy = (
+        "is a Key Vault reference that Azure could not follow: store the secret, give the app's identity the role Key Vault Secrets User "
+        "on it, and let the app look again (azd provision)"
+    )
+    return [f"{name} {remedy}" for name in READERS if environment.get(name, "").strip().startswith(REFERENCE)]
 
 
 def _missing(settings: Settings) -> list[str]:

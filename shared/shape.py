@@ -41,10 +41,15 @@ class Shape:
 
 
 def shape_of(mapping: Mapping, *described: Dict[str, Any]) -> Shape:
-    """Compares the mapping with the describes of `described_objects`. Raises `Misconfigured` naming every field that is missing."""
+    """Compares the mapping with the describes of `described_objects`. Raises `Misconfigured` naming every field that is missing.
+
+    One of the connector's own that may not be written counts as missing.
+    """
     opportunity, account, contact, rows, details = ({str(one["name"]): one for one in each.get("fields") or []} for each in described)
     own, solutions = mapping.opportunity, mapping.solutions
-    places = _places(mapping, set(account), own.key_field in opportunity)
+    # A key or a token that may not be written is as good as none.
+    has_key, has_token = (_writable(opportunity.get(name)) for name in (own.key_field, own.token_field))
+    places = _places(mapping, set(account), has_key, _writable(opportunity.get(own.synced_field)))
     mapped = {base_field(row.salesforce): row for row in mapping.fields if row.salesforce}
     missing = [name for name, row in mapped.items() if name not in opportunity and not row.optional]
     missing += [name for name in (own.sync_field, own.audit_field) if name not in opportunity]
@@ -56,6 +61,19 @@ def shape_of(mapping: Mapping, *described: Dict[str, Any]) -> Shape:
         raise Misconfigured(
             f"Salesforce does not show these fields to the integration user: {', '.join(sorted(set(missing)))}. "
             "Install the package and assign the integration permission set, or map other fields"
+        )
+    # Without these a referral would be made and never found again, or written while the opportunity refuses to say so.
+    kept = (own.sync_field, own.audit_field, *(base_field(row.salesforce) for row in mapping.fields if row.name == "referral_id"))
+    refused = [name for name in kept if not _writable(opportunity[name])]
+    refused += [
+        f"{solutions.object}.{name}"
+        for name in (solutions.opportunity_field, solutions.detail_field)
+        if rows[name].get("createable") is False or described[3].get("createable") is False
+    ]
+    if refused:
+        raise Misconfigured(
+            f"Salesforce does not let the integration user write these fields: {', '.join(sorted(refused))}. "
+            "Assign the integration permission set, or give it edit access to them"
         )
     warnings: list[str] = []
     fields = [fitted for row in mapping.fields if (fitted := _fitted(row, opportunity, warnings)) is not None]
@@ -72,7 +90,6 @@ def shape_of(mapping: Mapping, *described: Dict[str, Any]) -> Shape:
 
     selected = [row.salesforce for row in fields if row.salesforce]
     optional = [name for name in (own.cosell_type_field, own.products_field, "HasOpportunityLineItem") if name in opportunity]
-    has_token = own.token_field in opportunity
     address = ("Name", "BillingStreet", "BillingCity", places.state_field, "BillingPostalCode", places.country_field)
     # Whoever may not write them does without: they tell the seller, nothing rests on them.
     told = [name for name in (own.synced_field, own.next_step_field) if (opportunity.get(name) or {}).get("updateable")]
@@ -107,11 +124,12 @@ def _fitted(row: FieldRow, opportunity: Dict[str, Any], warnings: list[str]) -> 
     if name not in opportunity:
         warnings.append(f"{row.label}: Opportunity has no field {name}, it is done without")
         return replace(row, salesforce="") if row.default else None
-    if not row.travels_to(SALESFORCE) or name == "Id":
-        return row
     described = opportunity[name]
-    creatable, updatable = described.get("createable", True) is not False, described.get("updateable", True) is not False
-    if creatable and updatable:
+    creatable = described.get("createable", True) is not False
+    if not row.travels_to(SALESFORCE) and row.creates(SALESFORCE) and not creatable and "." not in row.salesforce and name != "Id":
+        warnings.append(f"{row.label}: Opportunity.{name} may not be written by the integration user, new opportunities go without it")
+        return replace(row, on_create="to_partner_center")
+    if not row.travels_to(SALESFORCE) or name == "Id" or _writable(described):
         return row
     warnings.append(
         f"{row.label}: Opportunity.{name} may not be written by the integration user, it only travels to Partner Center, if at all"
@@ -121,13 +139,17 @@ def _fitted(row: FieldRow, opportunity: Dict[str, Any], warnings: list[str]) -> 
     return None
 
 
+def _writable(described: Dict[str, Any] | None) -> bool:
+    return described is not None and described.get("createable") is not False and described.get("updateable") is not False
+
+
 def _listed(relationship: str, names: tuple[str, ...]) -> str:
     return ", ".join(f"{relationship}.{name}" for name in names)
 
 
 @dataclass(frozen=True)
 class LeadShape:
-    """What this org has of a lead: the columns the connector reads, and every field it may fill."""
+    """What this org has of a lead: the columns the connector reads, and every field it may fill on a new one."""
 
     columns: tuple[str, ...]
     fields: frozenset[str]
@@ -138,6 +160,7 @@ def lead_shape_of(own: LeadFields, lead: Dict[str, Any]) -> LeadShape:
     fields = {str(field["name"]): field for field in lead.get("fields") or []}
     needed = (own.sync_field, own.audit_field, own.identifier_field)
     missing = [name for name in needed if name not in fields]
+    missing += [f"{name} (read-only)" for name in needed if fields.get(name, {}).get("updateable") is False]
     listed = {str(one["value"]) for one in fields.get("Status", {}).get("picklistValues") or [] if one.get("active", True)}
     missing += [f"status {one!r}" for one in (own.default_status, own.closed_status) if one and listed and one not in listed]
     if missing:
@@ -146,12 +169,12 @@ def lead_shape_of(own: LeadFields, lead: Dict[str, Any]) -> LeadShape:
             "integration permission set, or name what the org has under [leads] in the mapping"
         )
     always = ("Id", "Status", "IsConverted", "ConvertedOpportunityId", "LastModifiedDate")
-    return LeadShape((*always, *needed), frozenset(fields))
+    return LeadShape((*always, *needed), frozenset(name for name, one in fields.items() if one.get("createable") is not False))
 
 
-def _places(mapping: Mapping, account_fields: set[str], has_key: bool) -> Places:
+def _places(mapping: Mapping, account_fields: set[str], has_key: bool, has_synced: bool) -> Places:
     """With state and country picklists on, the codes stand in fields of their own (salesforce 10.2)."""
     listed = "BillingCountryCode" in account_fields and mapping.switches.country_field == "BillingCountry"
     if listed:
-        return Places("BillingCountryCode", "BillingStateCode", has_key)
-    return Places(mapping.switches.country_field, "BillingState", has_key)
+        return Places("BillingCountryCode", "BillingStateCode", has_key, has_synced)
+    return Places(mapping.switches.country_field, "BillingState", has_key, has_synced)

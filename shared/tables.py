@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shared.errors import ConnectorError, TryLater
+from shared.identity import credential
 from shared.settings import Settings
 
 Row = dict[str, Any]
@@ -56,8 +57,21 @@ class Tables(Protocol):
         """Raises `RowChanged` when the row no longer has `etag`; a row that is gone already does not matter."""
         ...
 
-    def list(self, table: str, partition: str | None = None, *, before: tuple[str, str] | None = None) -> Iterator[Stored]:
-        """Rows of one partition in key order, or of all; with `before`, those whose text column is less or equal to the value."""
+    def list(
+        self,
+        table: str,
+        partition: str | None = None,
+        *,
+        before: tuple[str, str] | None = None,
+        keys: tuple[str, str] | None = None,
+        after: str = "",
+        columns: Sequence[str] | None = None,
+    ) -> Iterator[Stored]:
+        """Rows of one partition in key order, or of all, partition by partition.
+
+        With `before`, those whose text column is less or equal to the value; with `keys`, those between two keys, both included;
+        with `after`, those of later partitions than this. `columns` are the only ones to be read: none of them for the keys alone.
+        """
         ...
 
     def merge_many(self, table: str, partition: str, rows: Sequence[tuple[str, Row]]) -> None:
@@ -114,13 +128,22 @@ class MemoryTables:
                 self._expect(table, partition, key, etag)
                 del self._rows[table, partition, key]
 
-    def list(self, table: str, partition: str | None = None, *, before: tuple[str, str] | None = None) -> Iterator[Stored]:
+    def list(
+        self,
+        table: str,
+        partition: str | None = None,
+        *,
+        before: tuple[str, str] | None = None,
+        keys: tuple[str, str] | None = None,
+        after: str = "",
+        columns: Sequence[str] | None = None,
+    ) -> Iterator[Stored]:
         with self._lock:
-            rows = ((at, value) for at, value in self._rows.items() if at[0] == table and partition in (None, at[1]))
+            rows = ((at, value) for at, value in self._rows.items() if at[0] == table and partition in (None, at[1]) and at[1] > after)
             found = sorted(rows, key=lambda pair: pair[0])
         for (_, found_partition, key), (row, etag) in found:
-            if before is None or str(row.get(before[0], "")) <= before[1]:
-                yield Stored(found_partition, key, dict(row), etag)
+            if (before is None or str(row.get(before[0], "")) <= before[1]) and (keys is None or keys[0] <= key <= keys[1]):
+                yield Stored(found_partition, key, {name: value for name, value in row.items() if columns is None or name in columns}, etag)
 
     def merge_many(self, table: str, partition: str, rows: Sequence[tuple[str, Row]]) -> None:
         for key, row in rows:
@@ -145,10 +168,8 @@ class AzureTables:
         if settings.storage:
             self._service = TableServiceClient.from_connection_string(settings.storage, **limits)
         else:
-            from azure.identity import ManagedIdentityCredential
-
-            credential = ManagedIdentityCredential(client_id=settings.storage_client_id or None)
-            self._service = TableServiceClient(settings.storage_table_uri, credential=credential, **limits)
+            own = credential(settings.storage_client_id)
+            self._service = TableServiceClient(settings.storage_table_uri, credential=own, **limits)
         self._clients = {name: self._service.get_table_client(name) for name in NAMES}
         self._ready = False
         self._lock = threading.Lock()
@@ -176,7 +197,9 @@ class AzureTables:
                 raise RowChanged("the row changed since it was read") from error
             if status == 404:
                 raise RowChanged("the row is gone") from error
-            raise TryLater(f"Table Storage answered {status}") from error
+            # Whoever could not sign in got no answer at all.
+            words = f"answered {status}" if status else f"cannot be reached ({type(error).__name__})"
+            raise TryLater(f"Table Storage {words}") from error
         except self._error as error:
             raise TryLater(f"Table Storage cannot be reached ({type(error).__name__})") from error
 
@@ -215,7 +238,16 @@ class AzureTables:
         # The SDK swallows a 404 here; a row that is gone was cleared by somebody who read it as it was.
         self._call(lambda: client.delete_entity(partition, key, etag=etag, match_condition=MatchConditions.IfNotModified))
 
-    def list(self, table: str, partition: str | None = None, *, before: tuple[str, str] | None = None) -> Iterator[Stored]:
+    def list(
+        self,
+        table: str,
+        partition: str | None = None,
+        *,
+        before: tuple[str, str] | None = None,
+        keys: tuple[str, str] | None = None,
+        after: str = "",
+        columns: Sequence[str] | None = None,
+    ) -> Iterator[Stored]:
         parts: list[str] = []
         parameters: dict[str, Any] = {}
         if partition is not None:
@@ -224,8 +256,19 @@ class AzureTables:
         if before is not None:
             parts.append(f"{before[0]} le @before")
             parameters["before"] = before[1]
+        if keys is not None:
+            parts.append("RowKey ge @first and RowKey le @last")
+            parameters |= {"first": keys[0], "last": keys[1]}
+        if after:
+            parts.append("PartitionKey gt @after")
+            parameters["after"] = after
         client = self._client(table)
-        pages = client.query_entities(" and ".join(parts), parameters=parameters) if parts else client.list_entities()
+        select = None if columns is None else ["PartitionKey", "RowKey", *columns]
+        pages = (
+            client.query_entities(" and ".join(parts), parameters=parameters, select=select)
+            if parts
+            else client.list_entities(select=select)
+        )
         iterator = iter(pages)
         while True:
             entity = self._call(lambda: next(iterator, None))
@@ -239,8 +282,13 @@ class AzureTables:
             self._call(lambda operations=operations: self._client(table).submit_transaction(operations))
 
     def delete_many(self, table: str, partition: str, keys: Sequence[str]) -> None:
-        for key in keys:
-            self._call(lambda key=key: self._client(table).delete_entity(partition, key))
+        for chunk in _chunks(keys, BATCH):
+            try:
+                operations = [("delete", _entity(partition, key, {})) for key in chunk]
+                self._call(lambda operations=operations: self._client(table).submit_transaction(operations))
+            except RowChanged:  # one of them is gone already, so the transaction as a whole was refused
+                for key in chunk:
+                    self._call(lambda key=key: self._client(table).delete_entity(partition, key))
 
 
 def _entity(partition: str, key: str, row: Row) -> Row:

@@ -6,10 +6,15 @@ import json
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+LARGEST_EXPONENT = 400
+
 
 def loads(data: bytes | str) -> Any:
-    """JSON with fractions as `Decimal`; whole numbers stay `int`. Raises ValueError, also for NaN and Infinity."""
-    return json.loads(data, parse_float=_decimal, parse_constant=_no_constant)
+    """JSON with fractions as `Decimal`; whole numbers stay `int`. Raises ValueError, also for NaN, Infinity and endless nesting."""
+    try:
+        return json.loads(data, parse_float=_decimal, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def dumps(value: Any) -> bytes:
@@ -44,9 +49,13 @@ def _encode(value: Any, ascii_only: bool = False) -> str:
 
 def _decimal(text: str) -> Decimal:
     try:
-        return Decimal(text)
+        number = Decimal(text)
     except InvalidOperation as error:
         raise ValueError(f"a number out of any range: {text[:40]}") from error
+    # Written out, 1e999999999 would fill the memory; no vendor's number comes near.
+    if abs(number.adjusted()) > LARGEST_EXPONENT:
+        raise ValueError(f"a number out of any range: {text[:40]}")
+    return number
 
 
 def _no_constant(name: str) -> Any:

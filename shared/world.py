@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
+from shared.brakes import Brakes
+from shared.budgets import SalesforceBudget
 from shared.clock import Clock
 from shared.mapping import Mapping
 from shared.org import Org
 from shared.partner_center import PartnerCenter
 from shared.salesforce import Salesforce
 from shared.settings import Settings
+from shared.spending import Spending
 from shared.state import State
 
 
@@ -21,6 +25,10 @@ class Waker(Protocol):
 
     def waiting(self) -> int:
         """About how many wake-ups are on their way."""
+        ...
+
+    def poisoned(self) -> int:
+        """About how many wake-ups were given up on."""
         ...
 
 
@@ -36,3 +44,14 @@ class World:
     state: State
     waker: Waker
     clock: Clock
+    spending: Spending = field(default_factory=Spending)
+
+    @cached_property
+    def brakes(self) -> Brakes:
+        """What this process counts of its writes; a copy of the world counts anew."""
+        return Brakes(self.settings, self.state, self.clock)
+
+    @cached_property
+    def budget(self) -> SalesforceBudget:
+        """What may still be asked of Salesforce today."""
+        return SalesforceBudget(self.salesforce, self.state, self.clock)

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
+import re
 import secrets
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from html import escape
 from typing import Literal
+from urllib.parse import urlsplit
 
 from simulator.core import Clock, Request, Response
 
@@ -24,6 +28,7 @@ REFRESH_TOKEN = "simulated-refresh-token"
 REFERRALS = "https://api.partner.microsoft.com"
 WEBHOOKS = "https://api.partnercenter.microsoft.com"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 
 
 @dataclass
@@ -54,6 +59,30 @@ class RefreshToken:
     revoked: bool = False
 
 
+@dataclass
+class Authorization:
+    """A sign-in that began at `authorize` and is to end at `token`, once."""
+
+    user: User
+    scopes: list[str]
+    redirect_uri: str
+    challenge: str
+    nonce: str
+    expires: datetime
+
+
+@dataclass
+class Device:
+    """A sign-in by device code. `user` is who typed the code in; `asked` is when the client last looked."""
+
+    user_code: str
+    scopes: list[str]
+    expires: datetime
+    user: User | None = None
+    declined: bool = False
+    asked: datetime | None = None
+
+
 class Refused(Exception):
     """An OAuth error answer."""
 
@@ -69,6 +98,17 @@ class Entra:
         self._clock = clock
         self.user = User("sync@contoso.example")
         self.mfa_required = False
+        self.consented = {REFERRALS, WEBHOOKS}
+        """Audiences an administrator granted the app; a token for another is refused."""
+        self.redirect_uris = {"http://localhost"}
+        """Of the app's web platform; for localhost the port is not compared."""
+        self.at_the_browser: User | None = self.user
+        """Who signs in when a browser or a device code asks; None declines."""
+        self.tells_methods = True
+        """Whether id tokens have the claim amr."""
+        self.device_interval = 5
+        self.authorizations: dict[str, Authorization] = {}
+        self.devices: dict[str, Device] = {}
         self.access_tokens: dict[str, AccessToken] = {}
         self.refresh_tokens: dict[str, RefreshToken] = {}
         self.consent(self.user, REFRESH_TOKEN)
@@ -78,6 +118,11 @@ class Entra:
         token = token or f"0.simulated.{secrets.token_urlsafe(24)}"
         self.refresh_tokens[token] = RefreshToken(user, self._clock.now() + timedelta(days=90))
         return token
+
+    def enter_device_code(self, user_code: str) -> None:
+        """A person types the code in and signs in, or declines (`at_the_browser` is None)."""
+        (device,) = [one for one in self.devices.values() if one.user_code == user_code and one.expires > self._clock.now()]
+        device.user, device.declined = self.at_the_browser, self.at_the_browser is None
 
     def revoke(self) -> None:
         """Ends every refresh token given so far, as a changed password does."""
@@ -103,21 +148,39 @@ class Entra:
                     return Response.of(200, self._token(request.form(), base))
                 except Refused as refused:
                     return self._error(refused)
-            case _, [_, "v2.0", ".well-known", "openid-configuration"] | [_, "oauth2", "v2.0", "token"]:
+            case "GET", [tenant, "oauth2", "v2.0", "authorize"] if tenant == TENANT_ID:
+                return self._authorize(request.parameters())
+            case "POST", [tenant, "oauth2", "v2.0", "devicecode"] if tenant == TENANT_ID:
+                try:
+                    return Response.of(200, self._begin_device(request.form()))
+                except Refused as refused:
+                    return self._error(refused)
+            case _, [_, "v2.0", ".well-known", "openid-configuration"] | [_, "oauth2", "v2.0", "token" | "authorize" | "devicecode"]:
                 return self._error(Refused("invalid_tenant", 90002, "Tenant not found. Check the tenant ID."))
         return Response(404)
 
     def _token(self, form: dict[str, str], base: str) -> dict[str, object]:
         _check_client(form, base)
-        audience = _audience(form.get("scope", ""))
         user: User | None = None
         extra: dict[str, object] = {}
+        audience = ""
         match form.get("grant_type"):
             case "refresh_token":
+                audience = _audience(form.get("scope", ""))
                 user = self._redeem(form.get("refresh_token", ""))
-                extra = {"refresh_token": self.consent(user), **_identity(user)}
+                self._check_consent(audience)
+                extra = {"refresh_token": self.consent(user), **self._identity(user)}
             case "client_credentials":
-                pass
+                audience = _audience(form.get("scope", ""))
+            case "authorization_code":
+                begun = self._redeem_code(form)
+                user, audience = begun.user, _audience(" ".join(begun.scopes))
+                extra = self._signed_in(user, begun.scopes, begun.nonce)
+            case other if other == DEVICE_CODE:
+                device = self._redeem_device(form.get("device_code", ""))
+                assert device.user
+                user, audience = device.user, _audience(" ".join(device.scopes))
+                extra = self._signed_in(user, device.scopes)
             case other:
                 raise Refused("unsupported_grant_type", 70003, f"The app requested an unsupported grant type '{other}'.")
         token = f"simulated.{secrets.token_urlsafe(32)}"
@@ -131,6 +194,85 @@ class Entra:
             **extra,
         }
 
+    def _signed_in(self, user: User, scopes: list[str], nonce: str = "") -> dict[str, object]:
+        """What an interactive sign-in gives beside the access token: a refresh token only where it was asked for."""
+        return {**({"refresh_token": self.consent(user)} if "offline_access" in scopes else {}), **self._identity(user, nonce)}
+
+    def _authorize(self, asked: dict[str, str]) -> Response:
+        """The page a person signs in on. A fault that concerns the address to go back to is shown, any other goes there."""
+        back = asked.get("redirect_uri", "")
+        if asked.get("client_id") != CLIENT_ID:
+            return Response(400, b"AADSTS700016: Application was not found in the directory.")
+        if _without_local_port(back) not in self.redirect_uris:
+            return Response(400, b"AADSTS50011: The redirect URI specified in the request does not match those of the application.")
+        try:
+            if asked.get("response_type") != "code" or asked.get("response_mode") != "form_post":
+                raise Refused("unsupported_response_type", 70007, "Only response_type=code and response_mode=form_post are played here.")
+            if asked.get("code_challenge_method") != "S256" or not re.fullmatch(r"[A-Za-z0-9_-]{43}", asked.get("code_challenge", "")):
+                raise Refused("invalid_request", 9002325, "Proof Key for Code Exchange is required.")
+            if not asked.get("state"):
+                raise Refused("invalid_request", 900144, "The request must contain the parameter 'state'.")
+            scopes = asked.get("scope", "").split()
+            self._check_consent(_audience(asked.get("scope", "")))
+            if self.at_the_browser is None:
+                raise Refused("access_denied", 65004, f"User declined to consent to access the app: {self.user.email}.")
+        except Refused as refused:
+            words = {"error": refused.error, "error_description": f"AADSTS{refused.code}: {refused.text}", "state": asked.get("state", "")}
+            return _posted_back(back, words)
+        code = f"0.code.{secrets.token_urlsafe(32)}"
+        expires = self._clock.now() + timedelta(minutes=10)
+        begun = Authorization(self.at_the_browser, scopes, back, asked["code_challenge"], asked.get("nonce", ""), expires)
+        self.authorizations[code] = begun
+        answer = {"code": code, "state": asked["state"], "session_state": str(uuid.uuid4())}
+        return _posted_back(back, answer)
+
+    def _redeem_code(self, form: dict[str, str]) -> Authorization:
+        begun = self.authorizations.pop(form.get("code", ""), None)
+        if begun is None:
+            raise Refused("invalid_grant", 54005, "OAuth2 Authorization code was already redeemed, or is unknown.")
+        if begun.expires <= self._clock.now():
+            raise Refused("invalid_grant", 70008, "The provided authorization code has expired.")
+        if form.get("redirect_uri") != begun.redirect_uri:
+            raise Refused("invalid_client", 500112, "The reply address does not match the one of the request for authorization.")
+        proof = base64.urlsafe_b64encode(hashlib.sha256(form.get("code_verifier", "").encode()).digest()).decode().rstrip("=")
+        if proof != begun.challenge:
+            raise Refused("invalid_grant", 501481, "The Code_Verifier does not match the code_challenge of the authorization request.")
+        return begun
+
+    def _begin_device(self, form: dict[str, str]) -> dict[str, object]:
+        if form.get("client_id") != CLIENT_ID:
+            raise Refused("unauthorized_client", 700016, "Application was not found in the directory.")
+        self._check_consent(_audience(form.get("scope", "")))
+        code, user_code = f"0.device.{secrets.token_urlsafe(32)}", "".join(secrets.choice("ABCDEFGHJKLMNPQR") for _ in range(9))
+        self.devices[code] = Device(user_code, form.get("scope", "").split(), self._clock.now() + timedelta(minutes=15))
+        page = "https://microsoft.com/devicelogin"
+        return {
+            "device_code": code,
+            "user_code": user_code,
+            "verification_uri": page,
+            "expires_in": 900,
+            "interval": self.device_interval,
+            "message": f"To sign in, use a web browser to open the page {page} and enter the code {user_code} to authenticate.",
+        }
+
+    def _redeem_device(self, code: str) -> Device:
+        device, now = self.devices.get(code), self._clock.now()
+        if device is None:
+            raise Refused("invalid_grant", 70018, "Bad verification code.")
+        if device.expires <= now:
+            raise Refused("expired_token", 70019, "The verification code expired.")
+        if device.declined:
+            raise Refused("authorization_declined", 65004, f"User declined to consent to access the app: {self.user.email}.")
+        if device.user is None:
+            early = device.asked is not None and now - device.asked < timedelta(seconds=self.device_interval - 1)
+            device.asked = now
+            raise Refused("slow_down" if early else "authorization_pending", 70016, "The code has not been entered yet.")
+        return self.devices.pop(code)
+
+    def _check_consent(self, audience: str) -> None:
+        if audience not in self.consented:
+            raise Refused("invalid_grant", 65001, "The user or administrator has not consented to use the application.", "consent_required")
+
     def _redeem(self, token: str) -> User:
         known = self.refresh_tokens.get(token)
         if known is None:
@@ -143,6 +285,26 @@ class Entra:
             text = "Due to a configuration change made by your administrator, you must use multi-factor authentication."
             raise Refused("invalid_grant", 50076, text, "basic_action")
         return known.user
+
+    def _identity(self, user: User, nonce: str = "") -> dict[str, object]:
+        """`id_token` and `client_info`, from which MSAL makes the account its cache is keyed by."""
+        now = int(self._clock.now().timestamp())
+        claims: dict[str, object] = {
+            "aud": CLIENT_ID,
+            "iss": f"https://login.microsoftonline.com/{TENANT_ID}/v2.0",
+            "iat": now,
+            "nbf": now,
+            "exp": now + 3600,
+            "tid": TENANT_ID,
+            "oid": user.id,
+            "sub": user.id,
+            "preferred_username": user.email,
+            "ver": "2.0",
+            **({"nonce": nonce} if nonce else {}),
+            **({"amr": ["pwd", "mfa"] if user.mfa else ["pwd"]} if self.tells_methods else {}),
+        }
+        header = _encode({"alg": "none", "typ": "JWT"})
+        return {"id_token": f"{header}.{_encode(claims)}.", "client_info": _encode({"uid": user.id, "utid": TENANT_ID})}
 
     def _error(self, refused: Refused) -> Response:
         body = {
@@ -162,6 +324,7 @@ def _discovery(base: str) -> dict[str, object]:
         "issuer": f"{base}/v2.0",
         "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
         "token_endpoint": f"{base}/oauth2/v2.0/token",
+        "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
         "jwks_uri": f"{base}/discovery/v2.0/keys",
         "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
         "response_types_supported": ["code", "id_token"],
@@ -178,7 +341,9 @@ def _check_client(form: dict[str, str], base: str) -> None:
         claims = _claims(form.get("client_assertion", ""))
         if claims.get("aud") not in ("api://AzureADTokenExchange", f"{base}/oauth2/v2.0/token", f"{base}/v2.0"):
             raise Refused("invalid_client", 700023, "Client assertion audience claim does not match.")
-    elif form.get("client_secret") != CLIENT_SECRET:
+    elif "client_secret" not in form:
+        raise Refused("invalid_client", 7000218, "The request body must contain 'client_assertion' or 'client_secret'.")
+    elif form["client_secret"] != CLIENT_SECRET:
         raise Refused("invalid_client", 7000215, "Invalid client secret provided.")
 
 
@@ -201,20 +366,17 @@ def _audience(scope: str) -> str:
     return audience
 
 
-def _identity(user: User) -> dict[str, object]:
-    """`id_token` and `client_info`, from which MSAL makes the account its cache is keyed by."""
-    claims = {
-        "aud": CLIENT_ID,
-        "iss": f"https://login.microsoftonline.com/{TENANT_ID}/v2.0",
-        "tid": TENANT_ID,
-        "oid": user.id,
-        "sub": user.id,
-    }
-    header = _encode({"alg": "none", "typ": "JWT"})
-    return {
-        "id_token": f"{header}.{_encode({**claims, 'preferred_username': user.email, 'ver': '2.0'})}.",
-        "client_info": _encode({"uid": user.id, "utid": TENANT_ID}),
-    }
+def _posted_back(back: str, answer: dict[str, str]) -> Response:
+    """A page that sends itself on, so that the code stands in no address."""
+    fields = "".join(f'<input type="hidden" name="{escape(name)}" value="{escape(value)}"/>' for name, value in answer.items())
+    page = f'<html><body onload="document.forms[0].submit()"><form method="POST" action="{escape(back)}">{fields}</form></body></html>'
+    return Response(200, page.encode(), {"Content-Type": "text/html; charset=utf-8"})
+
+
+def _without_local_port(uri: str) -> str:
+    """Entra takes any port of localhost for the registered one (RFC 8252, 7.3)."""
+    parts = urlsplit(uri)
+    return f"http://localhost{parts.path}" if parts.scheme == "http" and parts.hostname == "localhost" else uri
 
 
 def _encode(value: object) -> str:

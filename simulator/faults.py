@@ -24,6 +24,7 @@ class Fault:
     cut: Literal["", "before", "after"] = ""  # the connection ends before the work is done, or after it was
     delay: float = 0.0  # seconds of real time before the call is looked at
     action: Callable[[Request], None] | None = None  # runs before the call is looked at: somebody was quicker
+    afterwards: Callable[[Request], None] | None = None  # runs when the work is done and nothing is answered yet
     count: int = 1
     skip: int = 0
 

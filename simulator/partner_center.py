@@ -43,6 +43,7 @@ class Switches:
     independent_may_ask: bool = True  # Microsoft may be invited to a referral of type Independent
     created_status: int = 200
     closed_status: int = 400
+    error_may_close: bool = False  # substatus Error over the API; the portal has it
     list_lag: float = 0.0  # seconds until a new referral is listed
 
 
@@ -202,7 +203,7 @@ class PartnerCenter:
         if condition not in ("*", record["eTag"]):
             raise Refusal(412, "preconditionFailed", "The eTag does not match.", "eTag")
         patched = json_patch.apply(record, _json(request), None if self.switches.every_path else json_patch.PATHS)
-        rules.check_update(record, patched, self.switches.reason_required, self.switches.closed_status)
+        rules.check_update(record, patched, self.switches.reason_required, self.switches.closed_status, self.switches.error_may_close)
         record = self.save(patched)
         if "return=representation" in request.headers.get("prefer", ""):
             return self._answer(200, record, request)

@@ -49,7 +49,7 @@ class People:
         with self._lock:
             before = self._record(id, TENANT_ID)
             after = self._edited(before, changes)
-            rules.check_update(before, after, reason_required=False)
+            rules.check_update(before, after, reason_required=False, error_may_close=True)
             return self._shown(self._service.save(after))
 
     def microsoft_edits(self, id: str, changes: Mapping[str, Any]) -> Record:

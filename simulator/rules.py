@@ -87,13 +87,14 @@ def _require(record: Record, path: str) -> None:
         raise invalid(path, f"{path} is required.")
 
 
-def check_update(before: Record, after: Record, reason_required: bool, closed_status: int = 400) -> None:
-    """Raises `Refusal` if the partner may not turn `before` into `after`."""
+def check_update(before: Record, after: Record, reason_required: bool, closed_status: int = 400, error_may_close: bool = False) -> None:
+    """Raises `Refusal` if the partner may not turn `before` into `after`. "Close as error" is the portal's; the API's only if switched on (3.2)."""
     if before["status"] == "Closed":
         code = "invalidRequest" if closed_status == 400 else "resourceModified"
         raise Refusal(closed_status, code, "A closed referral can not be changed.", "status")
     old, new = (before["status"], before["substatus"]), (after["status"], after["substatus"])
-    if new != old and new not in TRANSITIONS[old]:
+    closes_as_error = error_may_close and new == ("Closed", "Error") and old[0] != "Closed"
+    if new != old and new not in TRANSITIONS[old] and not closes_as_error:
         raise invalid("substatus", f"A referral can not go from {old[0]}/{old[1]} to {new[0]}/{new[1]}.")
     if reason_required and new in (("Closed", "Lost"), ("Closed", "Declined")) and not after["statusReason"]:
         raise invalid("statusReason", f"A reason is required when a referral is {new[1].lower()}.")

@@ -67,7 +67,7 @@ REFERRAL: Mapping[str, Shape] = {
     **dict.fromkeys(READ_ONLY.split(), IGNORED),
     **dict.fromkeys(FREE_TEXT.split(), TEXT),
     "status": ("None", "New", "Active", "Closed"),
-    "substatus": ("None", "Pending", "Received", "Accepted", "Won", "Lost", "Declined", "Expired"),
+    "substatus": ("None", "Pending", "Received", "Accepted", "Won", "Lost", "Declined", "Expired", "Error"),
     "qualification": ("None", "Direct", "MarketingQualified", "SalesQualified"),
     "type": ("Independent", "Shared"),
     "favorite": FLAG,

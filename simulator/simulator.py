@@ -95,6 +95,8 @@ class Simulator:
             response = fault.response() if fault and fault.status else self._dispatch(request)
             self._note(request, response.status)
             now = self.clock.now()
+        if fault and fault.afterwards:
+            fault.afterwards(request)
         if fault and fault.cut == "after":
             raise ConnectionCut
         return Response(response.status, response.body, {"Date": format_datetime(now, usegmt=True), **response.headers})

@@ -285,6 +285,9 @@ BAD_HEADERS: dict[str, Callable[[], Delivery]] = {
     "a one-byte signature": lambda: signed(b"\0"),
     "a huge signature": lambda: signed(b"\0" * 100_000),
     "a signature in other letters": lambda: signed("Ⅷ" * 344),
+    "a signature with a NUL": lambda: signed(text(sign(BODY))[:-1] + "\0"),
+    "a signature of white space": lambda: signed(" \t "),
+    "an algorithm with a NUL": lambda: honest().having(x_ms_signature_algorithm="rsa-sha256\0"),
     "a header given twice": lambda: replace(honest(), headers={**honest().headers, "X-MS-Signature": text(sign(b"{}"))}),
     "no algorithm": lambda: honest().without("x-ms-signature-algorithm"),
     "SHA-1": lambda: signed(sign(BODY, hash=SHA1)).having(x_ms_signature_algorithm="rsa-sha1"),
@@ -337,6 +340,7 @@ _ADDRESSES = {
     "a tab": f"{PREFIX}\t{SIGNER}.cer",
     "a blank": f"{PREFIX}a b.cer",
     "a NUL": f"{PREFIX}{SIGNER}\0.cer",
+    "a certificate address with a header behind it": f"{URL}\r\nHost: evil.example",
     "a very long name": f"{PREFIX}{'a' * 5000}.cer",
     "a look-alike letter": f"https://3psоstorageacct.blob.core.windows.net/cert/{SIGNER}.cer",
     "a full-width dot": f"https://3psostorageacct．blob.core.windows.net/cert/{SIGNER}.cer",
@@ -384,6 +388,10 @@ BAD_CERTIFICATES: dict[str, Callable[[], Delivery]] = {
     "issuer is no authority": lambda: served(leaf(), issuer(*authority(ca=False))),
     "issuer does not say it is an authority": lambda: served(leaf(), issuer((usage("key_cert_sign"), True))),
     "issuer may not sign certificates": lambda: served(leaf(), issuer(*authority(may=("digital_signature",)))),
+    "issuer of a weak key": lambda: served(
+        leaf(issued_by=(ISSUER, key("weak issuer", 1024))),
+        certificate(ISSUER, key("weak issuer", 1024).public_key(), ROOT, key("root"), *authority(path_length=0)),
+    ),
     "issuer for code signing": lambda: served(leaf(), issuer(*authority(), purpose(ExtendedKeyUsageOID.CODE_SIGNING))),
     "issuer signed with SHA-1": lambda: served(leaf(), sha1_signed(honest_issuer(), "root")),
     "issuer for other hosts only": _not_for_this_host,
@@ -475,6 +483,14 @@ BAD_ISSUER_ADDRESSES: dict[str, Callable[[], Delivery]] = {
         ISSUER_URL, network={ISSUER_URL: der(certificate(ISSUER, key("mallory").public_key(), ROOT, key("mallory"), *authority()))}
     ),
     "where a redirect is": lambda: fetching_its_issuer(ISSUER_URL, network={ISSUER_URL: redirect("http://evil.example/ca.crt")}),
+    "where an expired one is": lambda: fetching_its_issuer(
+        ISSUER_URL, network={ISSUER_URL: der(issuer(*authority(path_length=0), ends=timedelta(seconds=-1)))}
+    ),
+    "where one is that is no authority": lambda: fetching_its_issuer(ISSUER_URL, network={ISSUER_URL: der(issuer(*authority(ca=False)))}),
+    "where something too large is": lambda: fetching_its_issuer(ISSUER_URL, network={ISSUER_URL: der(honest_issuer()) + b"\0" * 70_000}),
+    "where the next issuer is said to be, without end": lambda: fetching_its_issuer(
+        ISSUER_URL, network={ISSUER_URL: der(certificate(ISSUER, key("issuer").public_key(), SECOND, key("second"), points_to(ISSUER_URL)))}
+    ),
     "where a page is": lambda: fetching_its_issuer(ISSUER_URL, network={ISSUER_URL: b"<html>"}),
 }
 

@@ -25,15 +25,15 @@ class Untold(Exception):
 
 
 class Worker:
-    """One run of `synchronize` in a thread of its own, one call at a time."""
+    """One run of a flow, `synchronize` if not told otherwise, in a thread of its own, one call at a time."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, name: str, flow: Callable[[World, str], Any] = synchronize) -> None:
         self.about_to: str | None = None  # the call it stands before; None once it has ended
         self.done: list[str] = []
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._killed = False
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(lambda: synchronize(world, name),), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(lambda: flow(world, name),), daemon=True)
         self._thread.start()
         self._stopped.acquire()
 
@@ -122,7 +122,7 @@ class Interleaved(DealWorld):
     """A deal world in which several workers run step by step. Driving it from the test itself runs straight through."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(tables=GatedTables(), **options)
+        super().__init__(**{"tables": GatedTables(), **options})
         answer = self.sim.handle
 
         def gated(request: Request) -> Response:

@@ -30,6 +30,7 @@ EXPECTED = {
     "reconcile": "timer %RECONCILE_SCHEDULE%",
     "health": "GET health, anonymous",
     "status": "GET status, function",
+    "doctor": "GET doctor, function",
 }
 
 

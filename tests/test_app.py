@@ -5,6 +5,7 @@ Timers run when a test says so, the queue trigger by itself, and both vendors' c
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableServiceClient
 from azure.storage.queue import QueueClient, TextBase64EncodePolicy
 
+from cosell.app import main as cosell
 from devhost.azurite import Azurite
 from devhost.host import STORAGE, Host
 from devhost.served import Served, served
@@ -275,7 +277,7 @@ def test_a_deal_made_in_partner_center_becomes_one_opportunity_though_its_events
             (call,) = product.writes_during(product.settle)
             sent = json.loads(call.body)
             assert (call.host, call.method, "if-unmodified-since" in call.headers) == ("salesforce", "PATCH", True)
-            assert set(sent) - {"Audit__c", "Co_sell_Token__c"} == {field}
+            assert set(sent) - {"Audit__c", "Co_sell_Token__c", "Co_sell_Last_Synced__c"} == {field}
             assert product.opportunity(referral["id"])[field] == value
     finally:
         conduct.duplicates, conduct.reorder = 0, False
@@ -490,6 +492,31 @@ def test_health_says_failing_and_no_more(product: Product, other_settings: Calla
     other_settings(**settings)
     answer = product.http.get("/api/health")
     assert (answer.status_code, answer.json()) == (503, {"status": "failing"})
+
+
+def test_the_doctor_examines_the_deployed_app_and_the_command_line_tells_the_same(product: Product) -> None:
+    assert product.http.get("/api/doctor").status_code == 401
+    product.run("resume_owed_work", "reconcile")
+    answers: list[httpx.Response] = []
+    assert product.writes_during(lambda: answers.append(product.http.get("/api/doctor", headers=KEY))) == []
+    told, out = answers[0].json(), io.StringIO()
+    assert [one for one in told["checks"] if one["state"] == "red"] == []
+    assert {one["area"] for one in told["checks"] if one["state"] == "green"} == {"connector", "storage", "Partner Center", "Salesforce"}
+    assert [name for name in SECRETS if os.environ[name] in answers[0].text] == []
+    assert cosell(["doctor", "--app-url", product.app.url, "--key", KEY["x-functions-key"], "--json"], out=out) == 0
+    assert [(one["name"], one["state"]) for one in json.loads(out.getvalue())["checks"]] == [
+        (one["name"], one["state"]) for one in told["checks"]
+    ]
+
+
+def test_the_doctor_of_an_app_that_lacks_a_setting_names_it_and_checks_the_rest(
+    product: Product, other_settings: Callable[..., None]
+) -> None:
+    other_settings(SALESFORCE_LOGIN_URL="")
+    told = product.http.get("/api/doctor", headers=KEY).json()["checks"]
+    assert [one["finding"] for one in told if one["state"] == "red"] == ["SALESFORCE_LOGIN_URL is not set"]
+    assert {one["state"] for one in told if one["area"] == "Salesforce"} == {"not checked"}
+    assert {one["state"] for one in told if one["name"] in ("tables", "queue", "registration")} == {"green"}
 
 
 def test_status_tells_agreement_owed_parked_and_every_flow(product: Product) -> None:

@@ -244,6 +244,17 @@ def test_a_registration_is_shown_before_it_changes_hands() -> None:
     assert registered["WebhookUrl"] == other
 
 
+def test_a_validated_registration_includes_the_test_event_and_says_whether_one_arrived() -> None:
+    world = DealWorld()
+    position = world.position()
+    assert "test-created" in run(world, "register", "--validate", "--overwrite")[1]
+    assert world.mutations(position) == []
+    # Nobody delivers while the command waits, as behind a closed firewall.
+    code, shown = run(world, "register", "--validate", "--overwrite", "--apply")
+    assert (code, "test event: late" in shown) == (1, True), shown
+    assert "test-created" in (world.world.partner_center.registration() or {})["WebhookEvents"]
+
+
 def test_an_address_that_cannot_receive_events_is_refused() -> None:
     code, shown = run(DealWorld(), "register", "--callback-url", "http://contoso.example/hook")
     assert code == 2

@@ -256,10 +256,12 @@ def referral(**changes: Any) -> dict[str, Any]:
     }
 
 
-def created(found: Found, has_key: bool = True, **changes: Any) -> tuple[dict[str, tuple[str, dict[str, Any]]], dict[str, Any]]:
+def created(found: Found, own: bool = True, **changes: Any) -> tuple[dict[str, tuple[str, dict[str, Any]]], dict[str, Any]]:
     """The records by reference, and what is remembered."""
     record = referral(**changes)
-    draft = draft_opportunity(MAPPING, record, MAPPING.read_referral(record), found, NOW, Places("BillingCountry", has_key=has_key))
+    draft = draft_opportunity(
+        MAPPING, record, MAPPING.read_referral(record), found, NOW, Places("BillingCountry", has_key=own, has_synced=own)
+    )
     return {reference: (name, fields) for reference, name, fields in draft.records}, dict(draft.sent)
 
 
@@ -280,6 +282,7 @@ def test_an_invitation_becomes_an_opportunity_on_hold_with_everything_that_hangs
         "Referral_Link__c": MAPPING.link.replace("{id}", REFERRAL_ID),
         "Sync_With_Partner_Center__c": True,
         "Audit__c": "2026-11-02 09:00 - created from Partner Center",
+        "Co_sell_Last_Synced__c": "2026-11-02T09:00:00Z",
         "AccountId": "@{account.id}",
     }
     assert records["account"][1]["BillingStreet"] == "1 Harbour Road\nPier 4"
@@ -310,8 +313,9 @@ def test_the_opportunity_comes_before_what_refers_to_it() -> None:
                 assert order.index(value[2:].removesuffix(".id}")) < order.index(reference)
 
 
-def test_an_org_without_the_key_field_gets_no_key() -> None:
-    assert "Co_sell_Key__c" not in created(Found(), has_key=False)[0]["opportunity"][1]
+def test_an_org_without_the_connectors_own_fields_gets_none_of_them() -> None:
+    (with_them, without) = (set(created(Found(), own=own)[0]["opportunity"][1]) for own in (True, False))
+    assert with_them - without == {"Co_sell_Key__c", "Co_sell_Last_Synced__c"}
 
 
 def test_a_closing_date_is_assumed_where_partner_center_has_none_and_said() -> None:

@@ -159,8 +159,10 @@ def test_trouble_at_entra_is_for_later_with_its_own_wish_to_wait() -> None:
         simulator = Simulator()
         simulator.faults.add(fault)
         source = tokens(simulator, clock=clock)
-        with pytest.raises(TryLater):
-            source.token("referrals")
+        for _ in range(5):  # asked once, then left alone for a moment
+            with pytest.raises(TryLater):
+                source.token("referrals")
+        clock.advance(5)
         assert source.token("referrals")
 
 
@@ -240,8 +242,8 @@ def vault(answers: Answers, clock: SteppedClock | None = None) -> KeyVaultRefres
     return KeyVaultRefreshToken(given, http_client(given, transport=answers.transport()), clock or SteppedClock(), lambda: "vault-token")
 
 
-def secret(age: timedelta, value: str = "old") -> httpx.Response:
-    return answer(200, {"value": value, "attributes": {"updated": int((NOW - age).timestamp())}})
+def secret(age: timedelta, value: str = "old", version: str = "v1") -> httpx.Response:
+    return answer(200, {"value": value, "id": f"{VAULT}/secrets/s/{version}", "attributes": {"updated": int((NOW - age).timestamp())}})
 
 
 def test_the_vault_takes_a_newer_token_only_when_its_own_is_a_week_old() -> None:
@@ -251,16 +253,41 @@ def test_the_vault_takes_a_newer_token_only_when_its_own_is_a_week_old() -> None
     store.offer("new")
     assert len(young.asked) == 1
 
-    old = Answers(secret(timedelta(days=8)), answer(200, {"value": "new"}))
+    old = Answers(*[secret(timedelta(days=8))] * 2, answer(200, {"value": "new"}))
     store = vault(old)
     store.read()
     store.offer("new")
     store.offer("newer still")
-    written = old.asked[1]
+    written = old.asked[2]
     assert (written.method, str(written.url)) == ("PUT", f"{VAULT}/secrets/partner-center-refresh-token?api-version=7.4")
     assert json.loads(written.content) == {"value": "new"}
     assert written.headers["Authorization"] == "Bearer vault-token"
-    assert len(old.asked) == 2
+    assert len(old.asked) == 3
+
+
+def test_what_a_person_stored_while_an_instance_was_renewing_the_old_token_is_not_overwritten() -> None:
+    raced = Answers(secret(timedelta(days=8)), secret(timedelta(0), "of the new sign-in", "v2"))
+    store = vault(raced)
+    assert store.read() == "old"
+    store.offer("renewed from the old one")
+    assert [one.method for one in raced.asked] == ["GET", "GET"]
+    assert store.expires_at == NOW + timedelta(days=90)
+
+
+def test_the_vault_tells_when_its_secrets_end_and_never_follows_its_own_links() -> None:
+    def listed(name: str, **attributes: int) -> dict[str, Any]:
+        return {"id": f"{VAULT}/secrets/{name}", "attributes": attributes}
+
+    exp = int((NOW + timedelta(days=9)).timestamp())
+    answers = Answers(
+        answer(
+            200, {"value": [listed("app-secret", exp=exp), listed("no-end")], "nextLink": "https://evil.example/x?api-version=7.4&skip=1"}
+        ),
+        answer(200, {"value": [listed("other", exp=exp)], "nextLink": None}),
+    )
+    assert vault(answers).expiries() == {"app-secret": NOW + timedelta(days=9), "other": NOW + timedelta(days=9)}
+    assert {one.url.host for one in answers.asked} == {"contoso.vault.azure.net"}
+    assert str(answers.asked[1].url) == f"{VAULT}/secrets?api-version=7.4&skip=1"
 
 
 @pytest.mark.parametrize(
@@ -271,6 +298,7 @@ def test_the_vault_takes_a_newer_token_only_when_its_own_is_a_week_old() -> None
         (answer(429, Retry_After="3"), TryLater, "429"),
         (answer(200, b"<html>"), TryLater, "not JSON"),
         (answer(200, {"value": ""}), SignInFailed, "empty"),
+        (answer(200, {"value": "<not stored yet>"}), SignInFailed, "cosell login partner-center"),
         (httpx.ConnectTimeout("slow"), TryLater, "time limit"),
     ],
 )

@@ -504,6 +504,18 @@ def _member(deal: OneDeal, first: str) -> str:
     return deal.w.sim.salesforce.person_creates("OpportunityTeamMember", {"OpportunityId": deal.id, "UserId": user["Id"]})
 
 
+def test_sync_is_turned_off_after_the_last_solution_even_if_somebody_saves_meanwhile() -> None:
+    deal = OneDeal.shared()
+    deal.w.sim.clock.advance(3600)
+    for row in deal.children("Microsoft_Solutions__c"):
+        deal.w.sim.salesforce.person_deletes("Microsoft_Solutions__c", row["Id"])
+    deal.w.sim.faults.add(Fault("salesforce", "PATCH", "*/Opportunity/*", action=lambda _: deal.w.seller_edits(deal.id, NextStep="Call")))
+    deal.w.settle()
+    assert deal.here["Sync_With_Partner_Center__c"] is False
+    deal.seller(Sync_With_Partner_Center__c=True)
+    assert deal.here["Sync_With_Partner_Center__c"] is True, "whoever turns it on again knows"
+
+
 def test_a_team_member_is_added_by_e_mail_and_never_removed() -> None:
     deal = OneDeal.shared()
     member = _member(deal, "Ben")
@@ -757,6 +769,7 @@ def test_the_certificate_counts_every_deal_once() -> None:
         "leads": 0,
         "only_in_partner_center": 2,  # the new one, and the one that opted out
         "only_in_salesforce": 1,
+        "not_reached": 0,
         "marked": 3,
     }
     assert opted_out.there["status"] == "Active"

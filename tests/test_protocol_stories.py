@@ -654,17 +654,17 @@ def n33() -> None:
     p = Polled()
     p.w.seller_edits(p.b, Amount=2)
     p.w.sim.clock.advance(3600)  # longer than the overlap: only the cursor knows
-    mark = p.w.world.state.mark
+    mark = p.w.world.state.mark_many
     calls: list[str] = []
 
-    def dies(name: str) -> None:
-        calls.append(name)
+    def dies(names: Any) -> None:
+        calls.extend(names)
         raise SystemExit
 
-    object.__setattr__(p.w.world.state, "mark", dies)
+    object.__setattr__(p.w.world.state, "mark_many", dies)
     with pytest.raises(SystemExit):
         polls.poll_opportunities(p.w.world)
-    object.__setattr__(p.w.world.state, "mark", mark)
+    object.__setattr__(p.w.world.state, "mark_many", mark)
     polls.poll_opportunities(p.w.world)
     assert p.marked(p.b)
 

@@ -995,3 +995,24 @@ def test_simple_salesforce_can_talk_to_it(org: Caller) -> None:
     org.sf.login.end_sessions()
     with pytest.raises(SalesforceExpiredSession):
         client.query("SELECT Id FROM Account")
+
+
+# field history
+
+
+def test_field_history_tells_each_tracked_change_and_of_a_long_text_no_value() -> None:
+    org = Caller(Org(tracked_fields=frozenset({"Amount", "Description"})))
+    record_id = org.opportunity(Amount=1)
+    org("PATCH", f"/sobjects/Opportunity/{record_id}", {"Amount": 2, "Description": "new", "NextStep": "call"})
+    org.sf.person_edits("Opportunity", record_id, {"Amount": 3})
+    org("PATCH", f"/sobjects/Opportunity/{record_id}", {"Amount": 3})
+    rows = org.query(f"SELECT Field, OldValue, NewValue, CreatedById FROM OpportunityFieldHistory WHERE OpportunityId = '{record_id}'")
+    told = [(row["Field"], row["OldValue"], row["NewValue"], row["CreatedById"] == org.sf.integration_user_id) for row in rows["records"]]
+    wanted = [("created", None, None, True), ("Amount", 1.0, 2.0, True), ("Description", None, None, True), ("Amount", 2.0, 3.0, False)]
+    assert sorted(map(str, told)) == sorted(map(str, wanted))
+    refused(org.ask("SELECT Id FROM OpportunityFieldHistory WHERE OldValue = '1'"), 400, "INVALID_FIELD")
+
+
+def test_without_a_tracked_field_there_is_no_field_history(org: Caller) -> None:
+    refused(org.ask("SELECT Id FROM OpportunityFieldHistory"), 400, "INVALID_TYPE")
+    assert org("GET", "/sobjects/OpportunityFieldHistory/describe").status == 404

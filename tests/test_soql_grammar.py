@@ -11,24 +11,26 @@ from dataclasses import replace
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
 
-from cosell import app
+from cosell import app, login
 from devhost.azurite import node
 from shared import creation, mapping_draft, org_view, polls
 from shared.soql import literal
 from simulator.salesforce import Org, schema
 from tests.deals import DealWorld
+from tests.test_doctor import Clinic
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = "O'Brien \\ \"Ltd\" \\' OR Name != ' %_ :x Żółć 👍 שלום\u202e\u2028 \n\r\t\b -- /* ; ("
 
 # (the org, what the mapping of such an org states, the state a customer's address names)
 ORGS: dict[str, tuple[Org, dict[str, Any], str]] = {
-    "everything on": (Org(page_size=2), {}, "WA"),
+    "everything on": (Org(page_size=2, tracked_fields=frozenset({"Amount", "Name"})), {}, "WA"),
     "everything off": (
         Org(multi_currency=False, team_selling=False, connector_package=False, page_size=2),
         {"opportunity": {"company_currency": "USD"}},
@@ -84,6 +86,7 @@ def lead_a_life(w: DealWorld, state: str) -> None:
     w.sim.salesforce.person_deletes("Opportunity", deals[2].opportunity)
     w.settle()
     w.round(full=True)
+    w.world.salesforce.ask_usage()
     assert not w.parked()
     w.make_deal("Without a solution", solutions=())
     w.round()
@@ -91,6 +94,10 @@ def lead_a_life(w: DealWorld, state: str) -> None:
     assert w.parked()
     org_view.look(w.world.salesforce, replace(mapping_draft.read(), mapping=w.mapping))
     app.main(["adopt"], world=w.world, out=StringIO(), err=StringIO())
+    Clinic(w).examine("salesforce")
+    login._user(w.world.salesforce, w.sim.salesforce.integration_user_id)
+    with TemporaryDirectory() as folder:
+        app.main(["probe", "--answers", f"{folder}/tenant.toml", "--apply"], world=w.world, out=StringIO(), err=StringIO())
 
 
 def live_among_leads(w: DealWorld) -> None:
@@ -153,7 +160,7 @@ def test_no_query_in_the_code_escaped_the_grammar(all_emitted: set[str]) -> None
     # The next page of every poll, by key, and hostile text wherever a value is compared.
     for part in (
         "AND Id > '006",
-        "AND Id > 'a00",
+        "AND Id > 'a0",
         "Account WHERE Name = 'O\\'Brien",
         "Account WHERE Duns__c = 'O\\'Brien",
         "Account WHERE Customer_Number__c = 'O\\'Brien",

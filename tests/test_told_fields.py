@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 from typing import Any
 
 import pytest
 
-from simulator.salesforce import Org, schema
+from cosell.app import main
+from simulator.salesforce import Org
 from tests.deals import DealWorld
+from tests.one_deal import OneDeal
 
-TOLD = (schema.Field("Co_sell_Last_Synced__c", "datetime"), schema.text("Co_sell_Next_Step__c", 255))
 STEP, SYNCED = "Co_sell_Next_Step__c", "Co_sell_Last_Synced__c"
 OURS = frozenset({f"Opportunity.{STEP}", f"Opportunity.{SYNCED}"})
 
 
-def world(**options: Any) -> DealWorld:
-    return DealWorld(org=Org(extra_fields={"Opportunity": TOLD}, **options))
-
-
 def test_a_parked_deal_says_what_to_do_next_until_it_is_done() -> None:
-    w = world()
+    w = DealWorld()
     deal = w.make_deal(solutions=())
     w.settle()
     told = w.opportunity(deal.opportunity)
@@ -36,7 +35,7 @@ def test_a_parked_deal_says_what_to_do_next_until_it_is_done() -> None:
 
 
 def test_a_change_from_partner_center_says_when_it_came_and_wakes_nobody() -> None:
-    w = world()
+    w = DealWorld()
     deal = w.make_deal()
     w.settle()
     before = w.opportunity(deal.opportunity)[SYNCED]
@@ -48,11 +47,24 @@ def test_a_change_from_partner_center_says_when_it_came_and_wakes_nobody() -> No
     assert not w.quiet()
 
 
+def test_a_deal_that_arrives_says_when_it_was_made() -> None:
+    deal = OneDeal.from_portal()
+    assert (deal.here[SYNCED], deal.here[STEP]) == (deal.here["CreatedDate"], None)
+    assert not deal.w.quiet()
+
+
 @pytest.mark.parametrize("hidden", [{"hidden_fields": OURS}, {"read_only_fields": OURS}])
 def test_an_org_that_does_not_let_us_write_them_does_without(hidden: dict[str, Any]) -> None:
-    w = world(**hidden)
-    deal = w.make_deal()
-    w.settle()
-    told = w.opportunity(deal.opportunity)
-    assert told["Referral_Identifier__c"]
-    assert (told[STEP], told[SYNCED]) == (None, None)
+    w = DealWorld(org=Org(**hidden))
+    ours, theirs = OneDeal.shared(w), OneDeal.from_portal(w, name="Tailspin move", customer="Tailspin")
+    for told in (ours.here, theirs.here):
+        assert told["Referral_Identifier__c"]
+        assert (told[STEP], told[SYNCED]) == (None, None)
+
+
+def test_the_check_of_an_org_without_them_says_where_they_come_from() -> None:
+    out = io.StringIO()
+    main(["mapping", "check", "--json"], DealWorld(org=Org(connector_package=False)).world, out, io.StringIO())
+    told = {one["text"]: (one["level"], one["remedy"]) for one in json.loads(out.getvalue())["findings"]}
+    for name in (STEP, SYNCED):
+        assert told[f"Opportunity has no field {name}"] == ("warning", "install the connector's own package")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -88,10 +89,11 @@ def test_a_look_that_fails_stops_no_work_and_is_repeated_with_the_next_run(fault
     resume = function_app.resume_owed_work
     w.sim.faults.add(replace(fault, host="webhooks"))
     w.world.state.mark("sf-006000000000001AAA")
-    resume(None)
+    context = SimpleNamespace(function_name="resume_owed_work", trace_context=SimpleNamespace(trace_parent=None))
+    resume(None, context)
     assert [name for _, name in w.wakes.queued] == ["sf-006000000000001AAA"]
     assert reporting.status(w.world)["registration"] is None
-    resume(None)
+    resume(None, context)
     assert reporting.status(w.world)["registration"]["state"] == OURS
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from simulator.salesforce.errors import Fault
+from simulator.salesforce.formula import compiled
 from simulator.salesforce.org import COUNTRIES, STATES, Org
 from simulator.salesforce.schema import ObjectType, Row
 from simulator.salesforce.standard import FORECASTS
@@ -20,6 +21,9 @@ def derive(kind: ObjectType, new: Row, old: Row | None, sent: set[str], org: Org
     if "IsPersonAccount" in kind.fields and old is None:
         new["IsPersonAccount"] = new["LastName"] is not None
     for field in kind.fields.values():
+        if field.formula:
+            worked_out = compiled(field.formula)(new)
+            new[field.name] = None if worked_out == "" else worked_out
         if field.type != "address":
             continue
         if org.state_and_country_picklists:

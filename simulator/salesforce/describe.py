@@ -23,7 +23,7 @@ _FIELD_REST = {
     **dict.fromkeys(("aiPredictionField", "dependentPicklist", "deprecatedAndHidden", "displayLocationInDecimal"), False),
     **dict.fromkeys(("encrypted", "formulaTreatNullNumberAsZero", "highScaleNumber", "htmlFormatted", "namePointing"), False),
     **dict.fromkeys(("polymorphicForeignKey", "queryByDistance", "searchPrefilterable", "writeRequiresMasterRead"), False),
-    **dict.fromkeys(("calculatedFormula", "compoundFieldName", "controllerName", "defaultValueFormula", "extraTypeInfo"), None),
+    **dict.fromkeys(("compoundFieldName", "controllerName", "defaultValueFormula", "extraTypeInfo"), None),
     **dict.fromkeys(("filteredLookupInfo", "inlineHelpText", "mask", "maskType", "referenceTargetField", "relationshipOrder"), None),
 }
 _OBJECT_REST = {
@@ -44,7 +44,8 @@ def describe_field(field: Field) -> dict[str, Any]:
         "aggregatable": field.type not in ("boolean", "address") and field.filterable,
         "autoNumber": field.auto_number,
         "byteLength": 3 * field.length if text and (field.createable or field.picklist) else field.length,
-        "calculated": False,
+        "calculated": bool(field.formula),
+        "calculatedFormula": field.formula or None,
         "cascadeDelete": field.parent_deleted == "cascade",
         "caseSensitive": field.case_sensitive,
         "createable": field.createable,

@@ -103,6 +103,8 @@ class Org:
     hidden_fields: frozenset[str] = frozenset()
     """`Object.Field`, or a whole `Object`, that the integration user cannot see."""
     read_only_fields: frozenset[str] = frozenset()
+    tracked_fields: frozenset[str] = frozenset()
+    """Fields of Opportunity whose history is kept. With none the object that holds it is absent."""
     validation_rules: tuple[ValidationRule, ...] = ()
     duplicate_rules: tuple[DuplicateRule, ...] = ()
     daily_requests: int = 100_000

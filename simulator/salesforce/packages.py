@@ -1,4 +1,7 @@
-"""What the installed packages add: Microsoft's (API names as in connector-facts 3.1 to 3.3) and the connector's own."""
+"""What the installed packages add: Microsoft's (API names as in connector-facts 3.1 to 3.3) and the connector's own.
+
+Every custom object and field is as the files in `salesforce/` have it; the names here say which of them are Microsoft's too.
+"""
 
 from __future__ import annotations
 
@@ -6,127 +9,65 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from simulator.salesforce.org import Org, ValidationRule
-from simulator.salesforce.schema import (
-    Field,
-    ObjectType,
-    Row,
-    Schema,
-    area,
-    checkbox,
-    currency,
-    lookup,
-    number,
-    object_type,
-    picklist,
-    text,
-    url,
-)
+from simulator.salesforce.package_files import CustomObject, custom_fields, custom_objects
+from simulator.salesforce.schema import Field, ObjectType, Row, Schema, object_type, text
 from simulator.salesforce.standard import currency_code, deleted_flag, owner, record_id, stamps, standard_objects
 
-HELP = (
-    "Workload Specific Value Proposition",
-    "Customer Technical Architecture",
-    "Proof Of Concept or Demo",
-    "Quotes or Licensing",
-    "Post Sales Customer Success",
-    "General or Other",
-)
 IP, SERVICES = "IP Co-sell", "Services Co-sell"
 
-
-def _active(target: Row, row: Row) -> bool:
-    return bool(target["Active__c"])
-
-
-def _active_in_area(target: Row, row: Row) -> bool:
-    return bool(target["Active__c"]) and target["Solution_Area__c"] in (None, row["Solution_Area__c"])
-
-
-def _shared() -> list[Field]:
-    """On Opportunity and Lead alike. The identifier is an external id but not unique."""
-    return [
-        checkbox("Sync_With_Partner_Center__c"),
-        text("Referral_Identifier__c", 100, external_id=True),
-        url("Referral_Link__c"),
-        area("Audit__c", 100_000),
-    ]
-
-
+_BOTH = "Audit Referral_Identifier Referral_Link Sync_With_Partner_Center"
 MICROSOFT = {
-    "Opportunity": (
-        *_shared(),
-        picklist("How_can_Microsoft_help__c", *HELP, restricted=True, label="How can Microsoft help?"),
-        checkbox("Referral_visible_to_Microsoft_sellers__c", label="Referral visible to Microsoft sellers?"),
-        text("Microsoft_CRM_Identifier__c", 100),
-        text("Products__c", 255),
-        picklist("Co_sell_Type__c", IP, SERVICES, default=IP, defaulted=True, restricted=True, label="Co-sell Type"),
-        picklist("Customer_purchase_intent__c", "Yes", "No", "HaveNotDecided", restricted=True),
-        lookup("Solution_Area__c", "Solution_Area__c", "Opportunities", lookup_filter=_active),
-        lookup("Solution_Play__c", "Solution_Play__c", "Opportunities", lookup_filter=_active_in_area),
-        lookup("Partner_Role__c", "Partner_Role__c", "Opportunities", lookup_filter=_active),
-        number("Solution_Count__c", default=0.0, defaulted=True),
-    ),
-    "Lead": (*_shared(), text("Referral_Program__c", 200)),
+    "Opportunity": f"{_BOTH} Co_sell_Type Customer_purchase_intent How_can_Microsoft_help Microsoft_CRM_Identifier Partner_Role Products "
+    "Referral_visible_to_Microsoft_sellers Solution_Area Solution_Count Solution_Play",
+    "Lead": f"{_BOTH} Referral_Program",
+    "Microsoft_Solutions__c": "Opportunity Price Quantity Solution",
+    "Microsoft_Solution_Detail__c": "Publisher_Name Solution_Identifier Type",
+    "Solution_Area__c": "Active",
+    "Solution_Play__c": "Active Solution_Area",
+    "Partner_Role__c": "Active",
 }
-CONNECTOR = {
-    "Opportunity": (text("Co_sell_Key__c", 80, unique=True, external_id=True), text("Co_sell_Token__c", 64)),
-    "Lead": (text("Co_sell_Key__c", 80, unique=True, external_id=True),),
-}
+"""Object -> its fields in Microsoft's package, without their `__c`. Every other custom field of our files is only ours."""
 
 
-def _package_objects(org: Org) -> Iterable[ObjectType]:
-    def named(length: int = 80) -> Field:
-        return text("Name", length, nillable=False, name_field=True)
-
-    def catalogue(name: str, prefix: str, *fields: Field) -> ObjectType:
-        return object_type(name, prefix, [record_id("Record"), owner(), deleted_flag(), named(), *currency_code(org), *stamps(), *fields])
-
-    line = [
-        record_id("Record"),
-        deleted_flag(),
-        text("Name", 80, nillable=False, createable=False, updateable=False, defaulted=True, name_field=True, auto_number=True),
-        *currency_code(org),
-        *stamps(),
-        lookup(
-            "Opportunity__c",
-            "Opportunity",
-            "Opportunity_To_Microsoft_Solutions",
-            nillable=False,
-            updateable=False,
-            parent_deleted="cascade",
-        ),
-        lookup("Solution__c", "Microsoft_Solution_Detail__c", "Microsoft_Solutions_To_Details", nillable=False, parent_deleted="restrict"),
-        currency("Price__c", 12, 2),
-        number("Quantity__c", 10, 0),
+def _installed(org: Org, name: str) -> list[Field]:
+    """The custom fields that this org's packages give an object."""
+    microsofts = {f"{one}__c" for one in MICROSOFT.get(name, "").split()}
+    return [
+        field for field in custom_fields().get(name, ()) if (org.microsoft_package if field.name in microsofts else org.connector_package)
     ]
-    yield object_type("Microsoft_Solutions__c", "a00", line, label="Microsoft Solutions", plural="Microsoft Solutions")
-    yield catalogue(
-        "Microsoft_Solution_Detail__c",
-        "a01",
-        text("Solution_Identifier__c", 100, nillable=False),
-        picklist("Type__c", "1P", "3P", restricted=True),
-        text("Publisher_Name__c", 200),
-    )
-    yield catalogue("Solution_Area__c", "a02", checkbox("Active__c"))
-    yield catalogue("Solution_Play__c", "a03", checkbox("Active__c"), lookup("Solution_Area__c", "Solution_Area__c", "Solution_Plays"))
-    yield catalogue("Partner_Role__c", "a04", checkbox("Active__c"))
+
+
+def _package_objects() -> Iterable[ObjectType]:
+    """The objects of the packages, with their standard fields."""
+    for number, one in enumerate(custom_objects()):
+        yield object_type(one.name, f"a{number:02}", _standard_fields(one), label=one.label, plural=one.plural)
+
+
+def _standard_fields(one: CustomObject) -> list[Field]:
+    name = text("Name", 80, nillable=False, name_field=True, label=one.name_label)
+    if one.auto_number:
+        name = replace(name, createable=False, updateable=False, defaulted=True, auto_number=True)
+    owned = [] if one.controlled_by_parent else [owner()]
+    return [record_id("Record"), *owned, deleted_flag(), name, *stamps()]
 
 
 def build_schema(org: Org) -> Schema:
     """Everything the org has, before anybody's field-level security."""
-    added = [org.extra_fields]
-    added += [CONNECTOR] if org.connector_package else []
-    added += [MICROSOFT] if org.microsoft_package else []
-    objects = [*standard_objects(org), *(_package_objects(org) if org.microsoft_package else ())]
-    return Schema(_configured(kind, org, [field for fields in reversed(added) for field in fields.get(kind.name, ())]) for kind in objects)
+    installed = [replace(kind, fields={**kind.fields, **_by_name(currency_code(org))}) for kind in _package_objects()]
+    kinds = [*standard_objects(org), *(installed if org.microsoft_package else ())]
+    return Schema(_configured(kind, org, [*_installed(org, kind.name), *org.extra_fields.get(kind.name, ())]) for kind in kinds)
 
 
 def _configured(kind: ObjectType, org: Org, added: list[Field]) -> ObjectType:
-    fields = {**kind.fields, **{field.name: field for field in added}}
+    fields = {**kind.fields, **_by_name(added)}
     for name, field in fields.items():
         if f"{kind.name}.{name}" in org.restricted_picklists:
             fields[name] = replace(field, restricted=True)
     return replace(kind, fields=fields)
+
+
+def _by_name(fields: Iterable[Field]) -> dict[str, Field]:
+    return {field.name: field for field in fields}
 
 
 def _type_changed(new: Row, old: Row | None) -> bool:

@@ -16,9 +16,11 @@ from simulator.salesforce.ids import make_id
 from simulator.salesforce.org import DuplicateRule, Org, ValidationRule
 from simulator.salesforce.query import Reader, attributes, no_such_column, stamp
 from simulator.salesforce.schema import Field, ObjectType, Row, Schema
+from simulator.salesforce.standard import FIELD_HISTORY
 
 Answer = TypeVar("Answer")
 DEEPEST_TRIGGER = 16
+LONGEST_TRACKED = 255  # of a longer text the field history says that it changed, not what it was
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ class Store:
 
     def oldest_uncommitted(self) -> str | None:
         """The lowest stamp that may still appear."""
-        return min((row["SystemModstamp"] for pending in self._pending for row in pending.rows.values()), default=None)
+        stamped = (row.get("SystemModstamp") for pending in self._pending for row in pending.rows.values())
+        return min((one for one in stamped if one), default=None)
 
     def next_id(self, prefix: str) -> str:
         """The id the next created row gets."""
@@ -319,6 +322,7 @@ class Store:
             self._refuse_if(self._unique(kind, new))
             write.new = self._stamped(new, actor)
             self._put(kind.name, write.new)
+            self._track(kind, write.new, old, actor)
             self._primary_role(kind, write.new, old, actor)
             self._fire(self.after, write)
         return record_id
@@ -411,6 +415,21 @@ class Store:
             for row in self.with_key(kind.name, "OpportunityId", new["OpportunityId"]):
                 if row["IsPrimary"] and row["Id"] != new["Id"]:
                     self._put(kind.name, self._stamped({**row, "IsPrimary": False}, actor))
+
+    def _track(self, kind: ObjectType, new: Row, old: Row | None, actor: Actor) -> None:
+        """The field history of an opportunity: one entry for each tracked field that a save changed, without values where they are long."""
+        if kind.name != "Opportunity" or FIELD_HISTORY not in self.schema.objects:
+            return
+        entries: list[tuple[str, Any, Any]] = [("created", None, None)]
+        if old is not None:
+            changed = [field for name, field in kind.fields.items() if name in self._org.tracked_fields and old[name] != new[name]]
+            entries = [
+                (one.name, old[one.name], new[one.name]) if one.length <= LONGEST_TRACKED else (one.name, None, None) for one in changed
+            ]
+        for name, before, after in entries:
+            row = {"Id": self.next_id("017"), "IsDeleted": False, "OpportunityId": new["Id"], "CreatedDate": self.stamp()}
+            self._number += 1
+            self._put(FIELD_HISTORY, {**row, "CreatedById": actor.user_id, "Field": name, "OldValue": before, "NewValue": after})
 
     def _bury(self, kind: ObjectType, row: Row, root: str, actor: Actor) -> None:
         self._check_lock(row["Id"])

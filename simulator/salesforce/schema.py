@@ -47,6 +47,8 @@ class Field:
     components: tuple[str, ...] = ()
     """Of a compound address: the fields it is made of."""
     filterable: bool = True
+    formula: str = ""
+    """What its value is worked out from; nobody writes such a field."""
 
     def __post_init__(self) -> None:
         if not self.label:

@@ -22,6 +22,7 @@ from simulator.salesforce.schema import (
     url,
 )
 
+FIELD_HISTORY = "OpportunityFieldHistory"
 LEAD_SOURCES = ("Web", "Phone Inquiry", "Partner Referral", "Purchased List", "Other")
 CONTACT_ROLES = (
     "Business User",
@@ -332,6 +333,21 @@ def currency_type(org: Org) -> list[Field]:
     ]
 
 
+def field_history(org: Org) -> list[Field]:
+    def value(name: str) -> Field:
+        return Field(name, "anyType", filterable=False)
+
+    return [
+        record_id("Opportunity Field History"),
+        deleted_flag(),
+        lookup("OpportunityId", "Opportunity", "Histories", nillable=False, parent_deleted="cascade"),
+        *stamps()[:2],
+        picklist("Field", "created", *sorted(org.tracked_fields), restricted=True),
+        value("OldValue"),
+        value("NewValue"),
+    ]
+
+
 def standard_objects(org: Org) -> Iterable[ObjectType]:
     """The standard objects of this org. Setup objects are only read: nobody makes users or stages through this API here."""
 
@@ -348,5 +364,7 @@ def standard_objects(org: Org) -> Iterable[ObjectType]:
     yield object_type("User", "005", user(org), deletable=False)
     yield setup("OpportunityStage", "01J", stage(org))
     yield setup("Organization", "00D", organization(org))
+    if org.tracked_fields:
+        yield setup(FIELD_HISTORY, "017", field_history(org))
     if org.multi_currency:
         yield setup("CurrencyType", "01L", currency_type(org))

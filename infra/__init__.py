@@ -1,0 +1,1 @@
+"""The template, and the hooks that azd runs around it."""
