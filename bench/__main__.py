@@ -75,7 +75,7 @@ def main() -> int:
         once, situations, rates, held = measure(quick)
         grown = load.growth((100, 1_000) if quick else (1_000, 10_000, 100_000))
     except (StoryFailed, FunctionFailed, TimeoutError) as error:
-        print(f"The measurement came to nothing: {error}", file=sys.stderr)
+        print(f"The measurement came to nothing: {type(error).__name__} {error}", file=sys.stderr)
         return 1
     text = TEXT.format(
         machine=report.machine(),

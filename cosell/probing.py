@@ -26,7 +26,7 @@ probe --settings local.settings.probe.json
 probe --settings local.settings.probe.json --solution SOL-12345-ABC --apply
 probe --settings local.settings.probe.json --event captured.json
 probe partner-center --settings local.settings.probe.json --again create --apply
-probe --answers tenant.toml --record rate_limits "429 after 120 calls a minute" --setting PARTNER_CENTER_CALLS_PER_MINUTE=100"""
+probe --answers tenant.toml --record rate_limits 429-after-120-a-minute --setting PARTNER_CENTER_CALLS_PER_MINUTE=100"""
 
 ANSWERS = "tenant.toml"
 SECOND_TRY_SECONDS, LONGEST_WAIT_SECONDS = 10.0, 120.0

@@ -294,6 +294,14 @@ def test_a_sweep_that_dies_on_the_way_is_made_good_by_the_next(dies_before: str,
     assert not story.w.quiet()
 
 
+def test_an_entry_that_shows_after_the_look_that_should_have_seen_it_is_found_by_the_next() -> None:
+    """A long transaction stamps first and commits minutes later."""
+    story = SameSecond().after_the_check()
+    story.w.world.state.move_cursor(PLACE, stamp(story.w.clock.now()))
+    story.sweep()
+    assert len(story.told()) == 1
+
+
 def test_a_look_without_time_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     story = SameSecond().after_the_check()
     monkeypatch.setattr(field_history, "SECONDS", -1.0)
