@@ -13,7 +13,7 @@ from simulator.core import Host as VendorHost
 
 NAMES: dict[VendorHost, str] = {"partner_center": "Partner Center", "salesforce": "Salesforce"}
 # What every write to an opportunity carries for the seller and for us, beside the change itself.
-BESIDE = ("Audit__c", "Co_sell_Token__c")
+BESIDE = ("Audit__c", "Co_sell_Token__c", "Co_sell_Last_Synced__c")
 
 
 def expect(what: str, wanted: Any, found: Any) -> None:
