@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from chaos.checking import Edits
 from shared import flows, planning
 from shared.pairing import opportunity_name, referral_name
 from simulator.faults import Fault
@@ -21,23 +22,6 @@ from tests.interleaving import Interleaved, Worker
 
 FIELDS = {"deal_value": "salesforce", "notes": "partner_center"}
 OVERLAY = {"fields": {"notes": {"winner": "partner_center"}}}
-
-
-@dataclass
-class Edits:
-    """Who wrote what having seen what. Values are unique, so a value names its edit."""
-
-    base: str
-    seen: dict[str, set[str]] = field(default_factory=dict)  # value -> every value it replaced, directly or not
-    by: dict[str, str] = field(default_factory=dict)
-
-    def add(self, side: str, value: str, before: str) -> None:
-        self.seen[value] = {before} | self.seen.get(before, set())
-        self.by[value] = side
-
-    def last_words(self) -> set[str]:
-        replaced = set().union(*self.seen.values()) if self.seen else set()
-        return {value for value in [*self.seen, self.base] if value not in replaced}
 
 
 class Night:
